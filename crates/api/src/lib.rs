@@ -1,1 +1,11 @@
-//! Placeholder.
+//! The wire contract of the control plane: what people, gateways and runners say to it and hear from it.
+//!
+//! Only shapes and paths live here: no implementation, no rule. People's API: [`people`]. The API for gateways
+//! and runners: [`nodes`]. The gateway's own API for its host: [`local`]. Errors everywhere: [`ApiProblem`].
+
+pub mod local;
+pub mod nodes;
+pub mod people;
+pub mod problem;
+
+pub use problem::{ApiProblem, Code};

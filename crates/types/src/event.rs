@@ -12,7 +12,7 @@ use crate::{
     digest::Digest,
     grant::Decision,
     id::{EventId, GrantId, MemberId},
-    name::{ActionId, ClawName, ConnectionName, GuardrailName, ResourceRef},
+    name::{ActionId, ClawName, ConnectionName, GuardrailName, NameError, ResourceRef},
 };
 
 /// Declares [`EventKind`] and its dotted names from one table.
@@ -131,9 +131,9 @@ impl std::str::FromStr for EventKind {
     }
 }
 
-/// Who acted. Text form in queries: `member:uid-1000`, `claw:support-triage`, `system:runner`.
+/// Who acted. Text form: `member:uid-1000`, `claw:support-triage`, `system:runner`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "String", into = "String")]
 pub enum Actor {
     /// A person or token.
     Member(MemberId),
@@ -150,6 +150,27 @@ impl std::fmt::Display for Actor {
             Self::Claw(name) => write!(f, "claw:{name}"),
             Self::System(part) => write!(f, "system:{part}"),
         }
+    }
+}
+
+impl TryFrom<String> for Actor {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        let refuse = || NameError::new("actor", &text, "`member:ID`, `claw:NAME` or `system:PART`");
+        let (kind, name) = text.split_once(':').ok_or_else(refuse)?;
+        match kind {
+            "member" => Ok(Self::Member(name.parse()?)),
+            "claw" => Ok(Self::Claw(name.parse()?)),
+            "system" if !name.is_empty() => Ok(Self::System(name.to_owned())),
+            _ => Err(refuse()),
+        }
+    }
+}
+
+impl From<Actor> for String {
+    fn from(actor: Actor) -> Self {
+        actor.to_string()
     }
 }
 
@@ -265,7 +286,7 @@ mod tests {
 
     #[test]
     fn an_event_with_a_field_we_do_not_know_is_refused() {
-        let text = r#"{"kind":"tool.call","actor":{"claw":"a"},"prompt":"hello"}"#;
+        let text = r#"{"kind":"tool.call","actor":"claw:a","prompt":"hello"}"#;
         assert!(serde_json::from_str::<Event>(text).is_err());
     }
 }

@@ -1,0 +1,269 @@
+//! Control plane ↔ gateway and runner: desired state down, status and log up.
+//!
+//! Everything is level-triggered: a node asks for the state at a revision newer than the one it has, makes it
+//! so and reports. Served on `nodes.sock`; `Authorization: Bearer <node token>`.
+
+use std::collections::BTreeMap;
+
+use clawstaff_types::{
+    ClawName, Digest, Grant, Guardrail,
+    spec::{ClawSpec, Connection, Limits, Sealed},
+};
+use serde::{Deserialize, Serialize};
+
+/// `GET ?since=REVISION` → 200 [`Signed`]<[`GatewayState`]> | 204 after 25 s without news.
+pub const GATEWAY_STATE: &str = "/nodes/v1/gateway/state";
+/// `POST` [`GatewayHello`] → [`GatewayWelcome`]: first thing after connecting, and after every reconnect.
+pub const GATEWAY_HELLO: &str = "/nodes/v1/gateway/hello";
+/// `POST` [`LogPush`] → [`LogAck`].
+pub const GATEWAY_LOG: &str = "/nodes/v1/gateway/log";
+/// `POST` [`GatewayStatus`] → 204.
+pub const GATEWAY_STATUS: &str = "/nodes/v1/gateway/status";
+/// `GET ?since=REVISION` → 200 [`RunnerState`] | 204 after 25 s without news.
+pub const RUNNER_STATE: &str = "/nodes/v1/runner/state";
+/// `POST` [`RunnerStatus`] → 204.
+pub const RUNNER_STATUS: &str = "/nodes/v1/runner/status";
+
+/// A JSON document and an Ed25519 signature over exactly its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signed {
+    /// The document, as the text that was signed.
+    pub payload: String,
+    /// Ed25519 signature over `"clawstaff/state/v1\n" + payload`, base64.
+    pub signature: String,
+}
+
+/// What a gateway must know to do its work. It refuses a state whose `revision` is not above its last one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayState {
+    /// Rises with every change of anything in here; also the policy revision.
+    pub revision: u64,
+    /// The connections.
+    pub connections: Vec<Connection>,
+    /// The Claws that exist, in whatever phase.
+    pub claws: Vec<GatewayClaw>,
+    /// All grants in force or expired; those of each Claw's model included.
+    pub grants: Vec<Grant>,
+    /// The guardrails.
+    pub guardrails: Vec<Guardrail>,
+    /// Messages typed by members for Claws, sealed, until the gateway reports them as taken.
+    #[serde(default)]
+    pub messages: Vec<MemberMessage>,
+}
+
+/// One Claw, for the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayClaw {
+    /// The cage's id, see [`RunnerClaw::cage`].
+    pub cage: String,
+    /// The revision in force.
+    pub revision: u32,
+    /// The spec of that revision.
+    pub spec: ClawSpec,
+}
+
+/// A member's message on its way to a Claw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberMessage {
+    /// Its id, unique for ever.
+    pub id: String,
+    /// For whom.
+    pub claw: ClawName,
+    /// From whom.
+    pub from: String,
+    /// The text, sealed with the label `message`.
+    pub sealed: Sealed,
+}
+
+/// The gateway introduces itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayHello {
+    /// C2SP vkey of the gateway's log.
+    pub log_vkey: String,
+    /// X25519 public key to which content is sealed, base64.
+    pub seal_key: String,
+    /// `http://host:port` where inbound events arrive.
+    pub ingress: String,
+}
+
+/// What the gateway needs in return.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayWelcome {
+    /// Ed25519 public key of the control plane's state signatures, base64. Pinned on first use.
+    pub state_key: String,
+    /// How many entries of the gateway's log the control plane has; push from here.
+    pub log_size: u64,
+}
+
+/// A run of log entries and a checkpoint that covers them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogPush {
+    /// Index of the first leaf.
+    pub from: u64,
+    /// The leaves' JSON, in order, at most 1,000.
+    pub leaves: Vec<String>,
+    /// Signed checkpoint of size `from + leaves.len()`.
+    pub checkpoint: String,
+}
+
+/// The control plane has checked that the push extends what it knew, and cosigns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogAck {
+    /// Entries it has now.
+    pub size: u64,
+    /// The checkpoint with the control plane's signature line added.
+    pub cosigned: String,
+}
+
+/// What a gateway reports.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayStatus {
+    /// The state revision in force.
+    pub revision: u64,
+    /// Why the newest state was refused, if it was.
+    #[serde(default)]
+    pub refused: Option<String>,
+    /// Ids of member messages that are in the durable inbox now.
+    #[serde(default)]
+    pub messages_taken: Vec<String>,
+    /// Per Claw: whether its agent reported itself ready.
+    #[serde(default)]
+    pub ready: BTreeMap<ClawName, bool>,
+}
+
+/// What a runner must make so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunnerState {
+    /// Rises with every change of anything in here.
+    pub revision: u64,
+    /// The cages that should exist. One that exists and is not listed is to be destroyed.
+    pub claws: Vec<RunnerClaw>,
+}
+
+/// One Claw, for the runner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunnerClaw {
+    /// The Claw.
+    pub claw: ClawName,
+    /// The cage's id, `<claw>-<8 hex>`: stable over stop, start and update; new after destroy.
+    pub cage: String,
+    /// The revision that should run; the cage is restarted when it differs.
+    pub revision: u32,
+    /// Rises with each `restart`.
+    pub generation: u64,
+    /// What is wanted.
+    pub desired: Desired,
+    /// Image and command; empty image means the built-in one.
+    pub image: Option<String>,
+    /// The limits.
+    pub limits: Limits,
+    /// The revision of gateway state that must be in force before the cage starts.
+    pub needs_gateway_revision: u64,
+    /// Who asked for it, for the record.
+    pub by: String,
+}
+
+/// A wanted phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Desired {
+    /// Running.
+    Running,
+    /// Frozen in place.
+    Paused,
+    /// Not running, storage kept.
+    Stopped,
+}
+
+/// A phase as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Asked for, not begun.
+    Pending,
+    /// Being created or started.
+    Starting,
+    /// Running.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Cut off by an incident.
+    Quarantined,
+    /// Being stopped.
+    Stopping,
+    /// Not running, storage kept.
+    Stopped,
+    /// Ended by itself or could not be started; the reason says which and what next.
+    Failed,
+    /// Gone.
+    Destroyed,
+}
+
+/// What a runner reports, whole, at every change and at least every 10 s.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunnerStatus {
+    /// The state revision it works towards.
+    pub revision: u64,
+    /// The back end in use: `native`, `docker`.
+    pub backend: String,
+    /// The cages it has.
+    pub cages: Vec<CageStatus>,
+}
+
+/// One cage as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CageStatus {
+    /// The Claw.
+    pub claw: ClawName,
+    /// The cage.
+    pub cage: String,
+    /// The revision that runs or ran.
+    pub revision: u32,
+    /// Its phase.
+    pub phase: Phase,
+    /// Why, where the phase wants a reason: at most 300 characters, ours and the kernel's words.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Starts since it was made.
+    pub starts: u32,
+    /// Resources, when running.
+    #[serde(default)]
+    pub stats: Option<CageStats>,
+}
+
+/// Resources of a cage.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CageStats {
+    /// Memory in use.
+    pub memory_bytes: u64,
+    /// CPU time since start.
+    pub cpu_micros: u64,
+    /// Processes and threads.
+    pub pids: u64,
+    /// Bytes used in `/data`.
+    pub storage_bytes: u64,
+}
+
+/// The digest of a node's token, as the control plane keeps it: `nodes.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeTokens {
+    /// SHA-256 of the gateway's token.
+    pub gateway: Digest,
+    /// SHA-256 of the runner's token.
+    pub runner: Digest,
+}
