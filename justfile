@@ -1,0 +1,31 @@
+# Every task of this repository; CI runs the same recipes. `just` alone lists them.
+
+_default:
+    @just --list
+
+# Install what building and testing need (Debian): says what it installs
+setup:
+    scripts/setup.sh
+
+# The whole story on this machine
+demo *ARGS:
+    scripts/demo.sh {{ARGS}}
+
+# Everything CI checks
+test:
+    scripts/test.sh
+
+# Format, lints, tidy, licences
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo xtask tidy
+    cargo deny check bans licenses sources
+
+# Figures as tables; nothing is asserted
+bench:
+    scripts/bench.sh
+
+# Regenerate what is generated and committed
+generate:
+    UPDATE_OPENAPI=1 cargo nextest run -p clawstaff-control-plane openapi matrix

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Installs what building and testing ClawStaff need on Debian 12, and says so before it does:
+# a C compiler, e2fsprogs (storage of cages), a Docker engine, curl and python3 (clients in cages), cargo-nextest, cargo-deny.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+sudo=""
+[ "$(id -u)" = 0 ] || sudo=sudo
+missing=()
+need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
+need cc gcc
+need mkfs.ext4 e2fsprogs
+need losetup mount
+need ip iproute2
+need dockerd docker.io
+need iptables iptables
+need curl curl
+need python3 python3-minimal
+need setpriv util-linux
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "installing from Debian: ${missing[*]}"
+    $sudo apt-get update -q
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+fi
+tool() {
+    command -v "$1" >/dev/null 2>&1 && return
+    echo "installing with cargo: $1 $2"
+    cargo install --locked --version "$2" "$1"
+}
+tool cargo-nextest 0.9.143
+tool cargo-deny 0.20.2

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Sets up everything the tests need and runs them all. CI runs exactly this.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+scripts/setup.sh
+DOCKER_HOST=$(scripts/docker-engine.sh)
+export DOCKER_HOST
+
+cargo fmt --all --check
+cargo clippy --workspace --all-targets -- -D warnings
+cargo deny --log-level error check bans licenses sources
+cargo build --workspace --bins
+cargo test --workspace --doc
+cargo nextest run --workspace --no-fail-fast
