@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and testing ClawStaff need on Debian 12, and says so before it does:
-# a C compiler, e2fsprogs (storage of cages), a Docker engine, curl and python3 (clients in cages), cargo-nextest, cargo-deny.
+# a C compiler, e2fsprogs (storage of cages), a Docker engine, curl and python3 (clients in cages), chromium (the dashboard in a browser), cargo-nextest, cargo-deny.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,6 +17,7 @@ need iptables iptables
 need curl curl
 need python3 python3-minimal
 need setpriv util-linux
+need chromium chromium
 if [ ${#missing[@]} -gt 0 ]; then
     echo "installing from Debian: ${missing[*]}"
     $sudo apt-get update -q

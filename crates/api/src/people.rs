@@ -31,7 +31,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::nodes::{CageStats, Desired, Phase};
+use crate::{
+    nodes::{CageStats, Desired, Phase},
+    shapes::{ClawSpecShape, ConditionsShape, ConnectionShape, EventShape, GuardrailShape, SealedShape},
+};
 
 /// The caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -84,14 +87,16 @@ pub struct RunnerView {
 }
 
 /// A whole spec file, contents sealed. Grants have no ids yet.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
     /// The connections.
     #[serde(default)]
+    #[schema(value_type = Vec<ConnectionShape>)]
     pub connections: Vec<Connection>,
     /// The guardrails.
     #[serde(default)]
+    #[schema(value_type = Vec<GuardrailShape>)]
     pub guardrails: Vec<Guardrail>,
     /// The Claws.
     #[serde(default)]
@@ -99,10 +104,11 @@ pub struct Spec {
 }
 
 /// A Claw and its grants, as written in a spec file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClawInput {
     /// The Claw.
+    #[schema(value_type = ClawSpecShape)]
     pub spec: ClawSpec,
     /// Its grants.
     #[serde(default)]
@@ -110,28 +116,34 @@ pub struct ClawInput {
 }
 
 /// A grant as written in a spec file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GrantInput {
     /// The connection.
+    #[schema(value_type = String)]
     pub connection: ConnectionName,
     /// The actions.
+    #[schema(value_type = Vec<String>)]
     pub actions: Vec<ActionPattern>,
     /// The resources.
+    #[schema(value_type = Vec<String>)]
     pub resources: Vec<ResourcePattern>,
     /// What else must hold.
     #[serde(default)]
+    #[schema(value_type = ConditionsShape)]
     pub conditions: Conditions,
     /// Allowed outright, or with a human's consent.
     #[serde(default)]
+    #[schema(value_type = String)]
     pub mode: Mode,
     /// After this instant it allows nothing.
     #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires: Option<Timestamp>,
 }
 
 /// Make it so.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApplyRequest {
     /// What should be.
@@ -248,10 +260,11 @@ pub struct RollbackRequest {
 }
 
 /// Say something to a Claw; the text is sealed to the gateway with the label `message`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MessageRequest {
     /// The text, at most 16 KiB of plaintext.
+    #[schema(value_type = SealedShape)]
     pub sealed: Sealed,
 }
 
@@ -296,10 +309,11 @@ pub struct ActionView {
 }
 
 /// Give a Claw one more grant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GrantRequest {
     /// The Claw.
+    #[schema(value_type = String)]
     pub claw: ClawName,
     /// The grant.
     pub grant: GrantInput,
@@ -339,6 +353,7 @@ pub struct CheckAnswer {
 /// Filters of an audit query; all given ones must hold. In the query string, by these names.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct AuditFilter {
     /// Claw's name.
     pub claw: Option<String>,
@@ -369,7 +384,7 @@ pub struct AuditFilter {
 }
 
 /// A page of records, newest last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditPage {
     /// The records. An intent and its outcome are one record.
     pub records: Vec<AuditRecord>,
@@ -380,7 +395,7 @@ pub struct AuditPage {
 }
 
 /// One record: an intent with its outcome, or a fact.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditRecord {
     /// `<log>:<index of the intent or fact>`, the log as `gateway` or `control`.
     pub id: String,
@@ -391,11 +406,13 @@ pub struct AuditRecord {
     /// Index of the outcome, once there is one.
     pub outcome_index: Option<u64>,
     /// When the intent or fact was recorded.
+    #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
     /// Number in the stream of its Claw or process.
     pub seq: u64,
     /// The event; the outcome's fields are merged in.
     #[serde(flatten)]
+    #[schema(value_type = EventShape)]
     pub event: Event,
 }
 

@@ -1,0 +1,360 @@
+//! The log: one handle, one directory, one writer.
+//!
+//! Callers serialise their events on their own threads and put them in a bounded queue; the *committer*
+//! (`log/commit.rs`) takes whatever has come while the last sync was in flight, and makes it durable with one
+//! more; the *publisher* (`log/publish.rs`) derives tiles and the checkpoint file behind it. Opening
+//! (`log/open.rs`) reads the journal again from its first byte.
+
+mod commit;
+mod open;
+mod publish;
+mod read;
+mod receipt;
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        mpsc::{SyncSender, TrySendError},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use clawstaff_types::{Digest, Event};
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+use tokio::sync::{oneshot, watch};
+
+pub use self::{open::OpenError, read::ReadError, receipt::Receipt};
+use self::{publish::Wake, read::Reader};
+use crate::{
+    checkpoint::Checkpoint,
+    disk::{Disk, Guard, RealDisk},
+    entry::{Draft, MAX_LEAF_BYTES, Phase, Stored, Stream},
+    note::SigningKey,
+    segment::Shelf,
+};
+
+/// Appends that may wait; one more is refused with [`AppendError::Busy`].
+pub const QUEUE_LENGTH: usize = 4096;
+/// A length for segment files that suits most: 64 MiB.
+pub const DEFAULT_SEGMENT_BYTES: u64 = 64 << 20;
+/// The shortest segment file: the longest entry must fit.
+pub const MIN_SEGMENT_BYTES: u64 = 128 << 10;
+/// The longest segment file.
+pub const MAX_SEGMENT_BYTES: u64 = crate::scan::MAX_SEGMENT_BYTES;
+/// Room in a leaf for everything but the event.
+const LEAF_OVERHEAD: usize = 512;
+
+/// Which log to open, and how.
+#[derive(Debug)]
+pub struct Options {
+    /// Its directory; made if it is not there. Nobody else may write in it.
+    pub dir: PathBuf,
+    /// A second place for the last checkpoint, on another disk if there is one: a file, or an existing
+    /// directory in which the file `checkpoint` is kept. Opening refuses a log that is behind it.
+    pub anchor: Option<PathBuf>,
+    /// The log's name in its checkpoints: 1 to 256 bytes without spaces and `+`. By custom the key's name too.
+    pub origin: String,
+    /// The key that signs its checkpoints.
+    pub key: SigningKey,
+    /// Length of a segment file; brought between [`MIN_SEGMENT_BYTES`] and [`MAX_SEGMENT_BYTES`] and to a
+    /// multiple of 4096. See [`DEFAULT_SEGMENT_BYTES`].
+    pub segment_bytes: u64,
+}
+
+/// What the log takes from the world besides its options.
+#[derive(Clone)]
+pub struct Environment {
+    /// Its file operations.
+    pub disk: Arc<dyn Disk>,
+    /// The time.
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// The shortest time between two publications of the checkpoint file. Durability does not wait for it.
+    pub publish_every: Duration,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self {
+            disk: Arc::new(RealDisk),
+            clock: Arc::new(Timestamp::now),
+            publish_every: Duration::from_millis(100),
+        }
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment")
+            .field("disk", &self.disk)
+            .field("publish_every", &self.publish_every)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An intent whose outcome is not in the log: a process died, or the log stopped, in between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The intent's index: the `of` of the outcome to append.
+    pub index: u64,
+    /// Whose act; the outcome's stream.
+    pub stream: Stream,
+    /// The outcome's call.
+    pub call: Digest,
+    /// What was about to be done.
+    pub event: Event,
+}
+
+/// What opening found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// How many entries there are.
+    pub size: u64,
+    /// Intents without outcome, oldest first. Whoever opens appends their outcomes, `unknown` if it cannot tell.
+    pub unfinished: Vec<Unfinished>,
+    /// Bytes of an interrupted, never acknowledged write that were cut off.
+    pub torn_bytes: u64,
+}
+
+/// Why an entry was not appended.
+///
+/// Except for [`AppendError::Stopped`] it is certain that the entry is not in the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Too many appends are waiting.
+    #[error("the audit log is busy: {QUEUE_LENGTH} entries are waiting")]
+    Busy,
+    /// The leaf would be longer than [`MAX_LEAF_BYTES`].
+    #[error("an entry has at most {MAX_LEAF_BYTES} bytes, this one would have {bytes}")]
+    TooLarge {
+        /// How long.
+        bytes: usize,
+    },
+    /// The event could not be written as JSON, or the stream's name is not one.
+    #[error("the entry cannot be written down: {why}")]
+    Malformed {
+        /// Why.
+        why: String,
+    },
+    /// An outcome of something that is no intent without an outcome, or of another stream or call.
+    #[error("entry {of} is no intent of this stream and call that still lacks its outcome")]
+    NoSuchIntent {
+        /// The index that the draft named.
+        of: u64,
+    },
+    /// There is no space for the next segment file. Outcomes are taken while the current one has room, so that
+    /// acts under way can be settled; appends go on by themselves when there is space again.
+    #[error("no space left for the audit log")]
+    NoSpace,
+    /// A write or sync failed, and nothing more is written until the log is opened again. The entry may or may
+    /// not be in the log then.
+    #[error("the audit log has stopped: {why}")]
+    Stopped {
+        /// The first failure.
+        why: String,
+    },
+}
+
+/// A draft on its way to the committer.
+#[derive(Debug)]
+struct Pending {
+    stream: Stream,
+    phase: Phase,
+    call: Digest,
+    event: Box<RawValue>,
+    reply: oneshot::Sender<Result<Receipt, AppendError>>,
+}
+
+/// The last checkpoint over durable entries.
+#[derive(Debug)]
+struct Signed {
+    checkpoint: Checkpoint,
+    note: String,
+}
+
+/// What the threads and the handles share.
+#[derive(Debug)]
+struct Shared {
+    origin: Arc<str>,
+    reader: Reader,
+    /// How many entries are durable.
+    size: watch::Sender<u64>,
+    signed: RwLock<Arc<Signed>>,
+    /// Why nothing is written any more.
+    stopped: OnceLock<String>,
+    /// Woken after every batch.
+    publisher: Wake,
+}
+
+impl Shared {
+    fn signed(&self) -> Arc<Signed> {
+        Arc::clone(&self.signed.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    queue: Option<SyncSender<Pending>>,
+    shelf: Arc<Shelf>,
+    committer: Option<JoinHandle<()>>,
+    maker: Option<JoinHandle<()>>,
+    publisher: Option<JoinHandle<()>>,
+    /// Dropped last: the directory is ours until everything is written.
+    _lock: Box<dyn Guard>,
+}
+
+impl Drop for Inner {
+    /// Commits what is queued, publishes it, and ends the threads.
+    fn drop(&mut self) {
+        self.queue = None;
+        join(self.committer.take());
+        self.shelf.close();
+        join(self.maker.take());
+        self.shared.publisher.stop();
+        join(self.publisher.take());
+    }
+}
+
+fn join(thread: Option<JoinHandle<()>>) {
+    if thread.is_some_and(|thread| thread.join().is_err()) {
+        tracing::error!("a thread of the audit log ended in a panic");
+    }
+}
+
+/// An open log. Cheap to clone; the last handle dropped commits what is queued, publishes and closes (and
+/// blocks for that, some milliseconds).
+#[derive(Debug, Clone)]
+pub struct Log {
+    inner: Arc<Inner>,
+}
+
+impl Log {
+    /// Opens (or makes) the log, and says what was found.
+    ///
+    /// Reads the whole journal, about a million entries a second, and writes: an interrupted last batch is cut off.
+    ///
+    /// # Errors
+    /// When the directory is in use, the journal is damaged, or it is behind a checkpoint that it has signed.
+    pub fn open(options: Options) -> Result<(Self, Recovery), OpenError> {
+        Self::open_in(options, Environment::default())
+    }
+
+    /// [`Log::open`] with another disk or clock.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_in(options: Options, environment: Environment) -> Result<(Self, Recovery), OpenError> {
+        let (inner, recovery) = open::open(options, environment)?;
+        Ok((
+            Self {
+                inner: Arc::new(inner),
+            },
+            recovery,
+        ))
+    }
+
+    /// Appends an entry. Resolves once it is on stable storage; dropping the future does not take it back.
+    ///
+    /// # Errors
+    /// See [`AppendError`]. Without a receipt, the act that the entry announces must not happen.
+    pub async fn append(&self, draft: Draft) -> Result<Receipt, AppendError> {
+        // The queue ends only with a handle like this one, unless the committer has panicked.
+        let gone = |_| AppendError::Stopped {
+            why: "its committer has ended".to_owned(),
+        };
+        self.enqueue(draft)?.await.map_err(gone)?
+    }
+
+    /// [`Log::append`] for threads that may block. Panics inside an asynchronous context.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn append_blocking(&self, draft: Draft) -> Result<Receipt, AppendError> {
+        let gone = |_| AppendError::Stopped {
+            why: "its committer has ended".to_owned(),
+        };
+        self.enqueue(draft)?.blocking_recv().map_err(gone)?
+    }
+
+    /// Serialises here, on the caller's thread, and hands over.
+    fn enqueue(&self, draft: Draft) -> Result<oneshot::Receiver<Result<Receipt, AppendError>>, AppendError> {
+        if let Some(why) = self.stopped() {
+            return Err(AppendError::Stopped { why });
+        }
+        if !draft.stream.is_well_formed() {
+            let why = "a stream's name is 1 to 64 printable characters".to_owned();
+            return Err(AppendError::Malformed { why });
+        }
+        let event =
+            serde_json::value::to_raw_value(&draft.event).map_err(|error| AppendError::Malformed {
+                why: error.to_string(),
+            })?;
+        if event.get().len() > MAX_LEAF_BYTES {
+            let bytes = event.get().len() + LEAF_OVERHEAD;
+            return Err(AppendError::TooLarge { bytes });
+        }
+        let (reply, answer) = oneshot::channel();
+        let pending = Pending {
+            stream: draft.stream,
+            phase: draft.phase,
+            call: draft.call,
+            event,
+            reply,
+        };
+        match self.inner.queue.as_ref().map(|queue| queue.try_send(pending)) {
+            Some(Ok(())) => Ok(answer),
+            Some(Err(TrySendError::Full(_))) => Err(AppendError::Busy),
+            Some(Err(TrySendError::Disconnected(_))) | None => Err(AppendError::Stopped {
+                why: "its committer has ended".to_owned(),
+            }),
+        }
+    }
+
+    /// How many entries are durable.
+    pub fn size(&self) -> u64 {
+        *self.inner.shared.size.borrow()
+    }
+
+    /// Follows [`Log::size`].
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.inner.shared.size.subscribe()
+    }
+
+    /// The signed checkpoint over all durable entries, as a note.
+    pub fn checkpoint(&self) -> String {
+        self.inner.shared.signed().note.clone()
+    }
+
+    /// Durable entries from index `from` on: at most `max`, and at most about 8 MiB (but one, if there is one).
+    ///
+    /// # Errors
+    /// When a segment cannot be read or has been damaged since.
+    pub fn read(&self, from: u64, max: usize) -> Result<Vec<Stored>, ReadError> {
+        let to = self.size().min(from.saturating_add(max as u64));
+        let mut found = Vec::new();
+        self.inner.shared.reader.read(from, to, &mut |index, leaf, _| {
+            let leaf = leaf.to_vec();
+            found.push(Stored { index, leaf });
+        })?;
+        Ok(found)
+    }
+
+    /// The log's name.
+    pub fn origin(&self) -> &str {
+        &self.inner.shared.origin
+    }
+
+    /// The size at which tiles and the checkpoint file were last published.
+    pub fn published(&self) -> u64 {
+        self.inner.shared.publisher.published()
+    }
+
+    /// Why nothing is written any more, if so.
+    pub fn stopped(&self) -> Option<String> {
+        self.inner.shared.stopped.get().cloned()
+    }
+}

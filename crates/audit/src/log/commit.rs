@@ -1,0 +1,296 @@
+//! The committer: the one thread that gives entries their places and makes them durable.
+//!
+//! Group commit without a timer: a batch is whatever came while the last sync was in flight. The order of
+//! effects in [`Committer::commit`] is the safety of the whole product, so it stands there in one piece.
+
+use std::sync::{Arc, PoisonError, mpsc::Receiver};
+
+use clawstaff_types::Digest;
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use super::{AppendError, LEAF_OVERHEAD, Pending, Receipt, Shared, Signed};
+use crate::{
+    checkpoint::Checkpoint,
+    entry::{ENTRY_VERSION, Leaf, MAX_LEAF_BYTES, Phase},
+    ledger::Ledger,
+    note::SigningKey,
+    record::{self, Kind},
+    scan::Opening,
+    segment::{Active, NoSegment, Shelf},
+    tree::{self, CompactRange, Hash},
+};
+
+/// Most entries in a batch.
+const MAX_BATCH: usize = 1024;
+/// Most bytes in a batch, where the segment is not shorter still.
+const MAX_BATCH_BYTES: u64 = 4 << 20;
+/// Room for the opening of a segment and the checkpoint of a batch.
+pub(super) const FRAME_BYTES: u64 = 4096;
+/// Higher than ordinary work: under load the scheduler, not the disk, makes the slow tail.
+const NICE: i32 = -10;
+
+type Reply = oneshot::Sender<Result<Receipt, AppendError>>;
+
+/// An entry that has its place, but is not durable.
+struct Placed {
+    index: u64,
+    hash: Hash,
+    call: Digest,
+    reply: Reply,
+}
+
+pub(super) struct Committer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) active: Active,
+    pub(super) tree: CompactRange,
+    pub(super) ledger: Ledger,
+    pub(super) key: SigningKey,
+    pub(super) clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// The first entry of the next batch, if it did not fit in the last.
+    pub(super) held: Option<Pending>,
+    /// The bytes of the batch being made.
+    pub(super) buffer: Vec<u8>,
+}
+
+impl Committer {
+    /// The thread's life: ends when every handle is gone and the queue is empty.
+    pub(super) fn run(mut self, queue: &Receiver<Pending>) {
+        // Not allowed without privilege; then the tail is a little slower.
+        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+            tracing::debug!(%error, "the audit log's committer keeps its ordinary priority");
+        }
+        while let Some(first) = self.held.take().or_else(|| queue.recv().ok()) {
+            let (batch, bytes) = self.gather(first, queue);
+            match self.shared.stopped.get() {
+                None => self.commit(batch, bytes),
+                Some(why) => refuse(batch, &AppendError::Stopped { why: why.clone() }),
+            }
+        }
+    }
+
+    /// The batch: `first` and whatever else is waiting and fits, with an upper bound of its bytes.
+    fn gather(&mut self, first: Pending, queue: &Receiver<Pending>) -> (Vec<Pending>, u64) {
+        let limit = MAX_BATCH_BYTES.min(self.active.bytes() - FRAME_BYTES);
+        let mut bytes = bound(&first);
+        let mut batch = vec![first];
+        while batch.len() < MAX_BATCH {
+            let Ok(next) = queue.try_recv() else { break };
+            if bytes + bound(&next) > limit {
+                self.held = Some(next);
+                break;
+            }
+            bytes += bound(&next);
+            batch.push(next);
+        }
+        (batch, bytes)
+    }
+
+    /// Takes one batch from the queue to its receipts.
+    fn commit(&mut self, mut batch: Vec<Pending>, bytes: u64) {
+        // 1. Room. While the disk is too full for the next segment, what is left of this one is kept for the
+        //    outcomes of acts that are already under way. Nothing has been decided: a crash loses only the queue,
+        //    and nobody in it was told anything.
+        if self.shelf.is_without_space() {
+            let (outcomes, others) = batch
+                .into_iter()
+                .partition(|pending| matches!(pending.phase, Phase::Outcome { .. }));
+            refuse(others, &AppendError::NoSpace);
+            batch = outcomes;
+        }
+        if self.active.room() < bytes + FRAME_BYTES {
+            // The rest of the segment stays zero. Crash after this: the next segment is blank, as it was made.
+            match self.shelf.take() {
+                Ok(blank) => self.active = Active::new(blank, 0),
+                Err(NoSegment::NoSpace) => return refuse(batch, &AppendError::NoSpace),
+                Err(NoSegment::Failed(why)) => return self.stop(batch.into_iter().map(|p| p.reply), why),
+            }
+        }
+
+        // 2. Places: index, time, sequence number, hash. Entries that break a rule are refused and leave no trace.
+        //    From here on the tree in memory is ahead of the disk; if the write fails it is never used again.
+        let (first, start) = (self.tree.size(), self.active.end());
+        self.buffer.clear();
+        if start == 0 {
+            self.open_segment(first);
+        }
+        let time = self.now();
+        let written = time.to_string();
+        let mut placed = Vec::with_capacity(batch.len());
+        for pending in batch {
+            match self.place(&pending, first, &written) {
+                Ok((index, hash)) => {
+                    self.ledger
+                        .apply(index, pending.stream, pending.phase, pending.call, time);
+                    placed.push(Placed {
+                        index,
+                        hash,
+                        call: pending.call,
+                        reply: pending.reply,
+                    });
+                }
+                Err(error) => answer(pending.reply, Err(error)),
+            }
+        }
+        if placed.is_empty() {
+            return;
+        }
+
+        // 3. The checkpoint that closes the batch. It is signed before its entries are durable, but nobody sees
+        //    it before step 5. Crash up to here: nothing is on disk.
+        let signed = match self.sign() {
+            Ok(signed) => signed,
+            Err(why) => return self.stop(placed.into_iter().map(|p| p.reply), why),
+        };
+        let note = signed.note.as_bytes();
+        let size = self.tree.size();
+        record::encode(
+            &mut self.buffer,
+            Kind::Checkpoint,
+            size,
+            first,
+            note,
+            &tree::leaf_hash(note),
+        );
+
+        // 4. One write, one sync. Crash during it: part of the batch may be there, without its closing record or
+        //    with a hole; opening cuts it off, and nobody was told that it is there. Failure: the same, and we
+        //    stop for good, since a sync that fails may have dropped what it did not write.
+        let durable = match self.active.write_durably(&self.buffer) {
+            Ok(durable) => durable,
+            Err(error) => {
+                let why = format!("writing entries {first} to {} failed: {error}", size - 1);
+                return self.stop(placed.into_iter().map(|p| p.reply), why);
+            }
+        };
+
+        // 5. Visible. Crash from here on: the entries are found again, as acknowledged or as never answered; an
+        //    intent among them whose act did not begin is reported as unfinished.
+        self.shared
+            .reader
+            .note_batch(self.active.ordinal(), first, self.batch_offset(start));
+        *self.shared.signed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(signed);
+        self.shared.size.send_replace(size);
+
+        // 6. Receipts. A caller that has gone away does not undo anything.
+        for entry in placed {
+            let origin = Arc::clone(&self.shared.origin);
+            answer(
+                entry.reply,
+                Ok(Receipt::issue(
+                    &durable,
+                    origin,
+                    entry.index,
+                    entry.hash,
+                    entry.call,
+                )),
+            );
+        }
+
+        // 7. Tiles, checkpoint file and anchor follow on the publisher's thread. Crash before: opening derives
+        //    them again from the journal.
+        self.shared.publisher.wake();
+    }
+
+    /// Where in the segment the batch's first entry is: after the opening, if the batch opened it.
+    fn batch_offset(&self, start: u64) -> u64 {
+        let opening = record::decode(&self.buffer).ok();
+        match opening.filter(|(record, _)| record.kind == Kind::Opening) {
+            Some((_, length)) => start + length as u64,
+            None => start,
+        }
+    }
+
+    /// The time of a batch: the clock's, or the last entry's while the clock is behind it.
+    fn now(&self) -> Timestamp {
+        let now = (self.clock)();
+        let now = Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now);
+        self.ledger.last_time().map_or(now, |last| now.max(last))
+    }
+
+    fn open_segment(&mut self, first: u64) {
+        let opening = Opening {
+            v: 1,
+            origin: self.shared.origin.to_string(),
+            segment: self.active.ordinal(),
+            bytes: self.active.bytes(),
+            first,
+            root: self.tree.root(),
+        };
+        let body = serde_json::to_vec(&opening).unwrap_or_default();
+        record::encode(
+            &mut self.buffer,
+            Kind::Opening,
+            first,
+            first,
+            &body,
+            &tree::leaf_hash(&body),
+        );
+    }
+
+    /// Writes the leaf and its record into the buffer and its hash into the tree; or refuses and does nothing.
+    fn place(&mut self, pending: &Pending, batch: u64, time: &str) -> Result<(u64, Hash), AppendError> {
+        if let Phase::Outcome { of } = pending.phase {
+            self.ledger
+                .check_phase(pending.phase, &pending.stream, &pending.call)
+                .map_err(|_| AppendError::NoSuchIntent { of })?;
+        }
+        let leaf = serde_json::to_vec(&Leaf {
+            v: ENTRY_VERSION,
+            time,
+            stream: &pending.stream,
+            seq: self.ledger.next_seq(&pending.stream),
+            phase: pending.phase,
+            call: &pending.call,
+            event: &pending.event,
+        });
+        let leaf = leaf.map_err(|error| AppendError::Malformed {
+            why: error.to_string(),
+        })?;
+        if leaf.len() > MAX_LEAF_BYTES {
+            return Err(AppendError::TooLarge { bytes: leaf.len() });
+        }
+        let (index, hash) = (self.tree.size(), tree::leaf_hash(&leaf));
+        record::encode(&mut self.buffer, Kind::Entry, index, batch, &leaf, &hash);
+        self.tree.push(hash);
+        Ok((index, hash))
+    }
+
+    fn sign(&self) -> Result<Signed, String> {
+        let checkpoint = Checkpoint {
+            origin: self.shared.origin.to_string(),
+            size: self.tree.size(),
+            root: self.tree.root(),
+        };
+        let note = checkpoint
+            .sign(&self.key)
+            .map_err(|error| format!("signing a checkpoint failed: {error}"))?;
+        Ok(Signed { checkpoint, note })
+    }
+
+    /// Ends writing for good.
+    fn stop(&self, replies: impl Iterator<Item = Reply>, why: String) {
+        tracing::error!(%why, "the audit log has stopped");
+        let why = self.shared.stopped.get_or_init(|| why).clone();
+        for reply in replies {
+            answer(reply, Err(AppendError::Stopped { why: why.clone() }));
+        }
+    }
+}
+
+/// The most bytes that an entry's record can take.
+fn bound(pending: &Pending) -> u64 {
+    record::span(pending.event.get().len() + LEAF_OVERHEAD) as u64
+}
+
+fn refuse(batch: Vec<Pending>, error: &AppendError) {
+    for pending in batch {
+        answer(pending.reply, Err(error.clone()));
+    }
+}
+
+/// Tells the caller, if it is still there to hear it.
+fn answer(reply: Reply, result: Result<Receipt, AppendError>) {
+    drop(reply.send(result));
+}

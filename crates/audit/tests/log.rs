@@ -1,0 +1,21 @@
+//! The audit log from outside: what callers, crashes, full disks and forgers get to see.
+//!
+//! One binary, because each one is linked statically.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot set itself up has failed"
+)]
+
+#[path = "log/append.rs"]
+mod append;
+#[path = "log/faults.rs"]
+mod faults;
+#[path = "log/kill.rs"]
+mod kill;
+#[path = "log/sim.rs"]
+mod sim;
+#[path = "log/support.rs"]
+mod support;
+#[path = "log/tamper.rs"]
+mod tamper;

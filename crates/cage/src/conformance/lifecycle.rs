@@ -1,0 +1,443 @@
+//! The life of a cage, seen from outside: one check for each promise of [`Backend`](crate::Backend).
+
+use std::{
+    future::Future,
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+use clawstaff_types::spec::Limit;
+
+use super::{
+    Finding, Outcome, leftovers,
+    stage::{Stage, Verdict, ensure, text},
+};
+use crate::{
+    capability::Enforcement,
+    observed::{ExitReason, Observed},
+};
+
+type Check = for<'a> fn(&'a Stage<'a>) -> Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
+
+/// A check, the cages that it makes, and the limit without which it cannot be made.
+struct Row {
+    check: &'static str,
+    cages: &'static [&'static str],
+    needs: Option<Limit>,
+    run: Check,
+}
+
+const ROWS: [Row; 16] = [
+    Row {
+        check: "create-runs-nothing",
+        cages: &["new"],
+        needs: None,
+        run: |s| Box::pin(create_runs_nothing(s)),
+    },
+    Row {
+        check: "start-is-idempotent",
+        cages: &["twice"],
+        needs: None,
+        run: |s| Box::pin(start_is_idempotent(s)),
+    },
+    Row {
+        check: "stop-asks-first",
+        cages: &["polite"],
+        needs: None,
+        run: |s| Box::pin(stop_asks_first(s)),
+    },
+    Row {
+        check: "stop-kills-after-grace",
+        cages: &["deaf"],
+        needs: None,
+        run: |s| Box::pin(stop_kills(s)),
+    },
+    Row {
+        check: "data-survives-restart",
+        cages: &["keeper"],
+        needs: None,
+        run: |s| Box::pin(data_survives(s)),
+    },
+    Row {
+        check: "update-takes-effect",
+        cages: &["update"],
+        needs: None,
+        run: |s| Box::pin(update_takes_effect(s)),
+    },
+    Row {
+        check: "exit-code-reported",
+        cages: &["seven"],
+        needs: None,
+        run: |s| Box::pin(exit_code_reported(s)),
+    },
+    Row {
+        check: "out-of-memory-reported",
+        cages: &["greedy", "modest"],
+        needs: Some(Limit::Memory),
+        run: |s| Box::pin(out_of_memory_reported(s)),
+    },
+    Row {
+        check: "cpu-limited",
+        cages: &["spinner"],
+        needs: Some(Limit::Cpus),
+        run: |s| Box::pin(cpu_limited(s)),
+    },
+    Row {
+        check: "pause-stops-everything",
+        cages: &["counter"],
+        needs: Some(Limit::Cpus),
+        run: |s| Box::pin(pause(s)),
+    },
+    Row {
+        check: "paused-can-be-stopped",
+        cages: &["frozen"],
+        needs: Some(Limit::Cpus),
+        run: |s| Box::pin(stop_paused(s)),
+    },
+    Row {
+        check: "exec-is-bounded",
+        cages: &["host"],
+        needs: None,
+        run: |s| Box::pin(exec_is_bounded(s)),
+    },
+    Row {
+        check: "log-is-bounded",
+        cages: &["chatter"],
+        needs: None,
+        run: |s| Box::pin(log_is_bounded(s)),
+    },
+    Row {
+        check: "stats-are-told",
+        cages: &["measured"],
+        needs: None,
+        run: |s| Box::pin(stats_are_told(s)),
+    },
+    Row {
+        check: "lives-are-independent",
+        cages: &["one", "other"],
+        needs: None,
+        run: |s| Box::pin(independent(s)),
+    },
+    Row {
+        check: "destroy-leaves-nothing",
+        cages: &["gone"],
+        needs: None,
+        run: |s| Box::pin(destroy_leaves_nothing(s)),
+    },
+];
+
+/// Names of the lifecycle checks.
+pub fn checks() -> impl Iterator<Item = &'static str> {
+    ROWS.iter().map(|row| row.check)
+}
+
+/// Runs every check, and destroys its cages whatever came of it.
+pub async fn run(stage: &Stage<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for row in ROWS {
+        findings.push(if let Some(why) = unenforced(stage, row.needs) {
+            Finding {
+                check: row.check,
+                outcome: Outcome::NotEnforced,
+                detail: why,
+            }
+        } else {
+            Finding::of(row.check, checked(stage, &row).await)
+        });
+    }
+    findings
+}
+
+/// One check and its clearing up.
+async fn checked(stage: &Stage<'_>, row: &Row) -> Verdict {
+    let verdict = (row.run)(stage).await;
+    let mut cleared = Ok(());
+    for name in row.cages {
+        cleared = cleared.and(stage.clear(name).await);
+    }
+    let seen = verdict?;
+    cleared.map_err(|error| format!("could not clear up: {error}"))?;
+    Ok(seen)
+}
+
+pub(super) fn unenforced(stage: &Stage<'_>, needs: Option<Limit>) -> Option<String> {
+    match stage.backend.capabilities().limits.get(&needs?)? {
+        Enforcement::Enforced => None,
+        Enforcement::NotEnforced { why, .. } => Some(why.clone()),
+    }
+}
+
+async fn create_runs_nothing(stage: &Stage<'_>) -> Verdict {
+    let spec = stage.spec("new", &["idle"])?;
+    ensure(stage.observe(&spec.id).await? == Observed::Absent, || {
+        "it was there before".to_owned()
+    })?;
+    for _ in 0..2 {
+        stage.backend.create(&spec).await.map_err(text)?;
+        let seen = stage.observe(&spec.id).await?;
+        ensure(seen == Observed::Created, || format!("observed {seen:?}"))?;
+    }
+    let listed = stage.backend.list().await.map_err(text)?.contains(&spec.id);
+    ensure(listed, || "it is not in the list".to_owned())?;
+    ensure(stage.backend.pause(&spec.id).await.is_err(), || {
+        "it could be paused".to_owned()
+    })?;
+    Ok("created twice, runs nothing".to_owned())
+}
+
+async fn start_is_idempotent(stage: &Stage<'_>) -> Verdict {
+    let spec = stage.launch("twice", &["idle"]).await?;
+    let pid = stage.pid(&spec.id).await?;
+    stage.backend.start(&spec.id).await.map_err(text)?;
+    let again = stage.pid(&spec.id).await?;
+    ensure(pid == again, || format!("process {pid} became {again}"))?;
+    Ok(format!("one init, process {pid}"))
+}
+
+async fn stop_asks_first(stage: &Stage<'_>) -> Verdict {
+    let spec = stage.launch("polite", &["idle"]).await?;
+    stage.hears(&spec.id, "idle").await?;
+    let start = Instant::now();
+    stage
+        .backend
+        .stop(&spec.id, Duration::from_secs(15))
+        .await
+        .map_err(text)?;
+    let took = start.elapsed();
+    let exit = stage.exit(&spec.id).await?;
+    ensure(exit.reason == ExitReason::Code(0), || {
+        format!("ended with {:?}", exit.reason)
+    })?;
+    ensure(took < Duration::from_secs(10), || format!("took {took:?}"))?;
+    stage.backend.stop(&spec.id, Duration::ZERO).await.map_err(text)?;
+    Ok(format!("ended by itself after {} ms", took.as_millis()))
+}
+
+async fn stop_kills(stage: &Stage<'_>) -> Verdict {
+    let spec = stage.launch("deaf", &["deaf"]).await?;
+    stage
+        .backend
+        .stop(&spec.id, Duration::from_secs(1))
+        .await
+        .map_err(text)?;
+    let exit = stage.exit(&spec.id).await?;
+    ensure(exit.reason == ExitReason::Signal(9), || {
+        format!("ended with {:?}", exit.reason)
+    })?;
+    Ok("killed after its grace".to_owned())
+}
+
+async fn data_survives(stage: &Stage<'_>) -> Verdict {
+    let spec = stage.launch("keeper", &["idle"]).await?;
+    stage
+        .does(&spec.id, &["write", "/data/kept", "as it was"])
+        .await?;
+    stage.does(&spec.id, &["write", "/tmp/lost", "gone"]).await?;
+    for _ in 0..2 {
+        stage.backend.stop(&spec.id, Duration::ZERO).await.map_err(text)?;
+        stage.backend.start(&spec.id).await.map_err(text)?;
+    }
+    let kept = stage.does(&spec.id, &["read", "/data/kept"]).await?;
+    ensure(kept == b"as it was", || {
+        format!("/data has {:?}", String::from_utf8_lossy(&kept))
+    })?;
+    let lost = stage.exec(&spec.id, &["read", "/tmp/lost"]).await?;
+    ensure(lost.code == Some(1), || "/tmp kept a file".to_owned())?;
+    Ok("/data is as it was after two kills, /tmp is empty".to_owned())
+}
+
+async fn update_takes_effect(stage: &Stage<'_>) -> Verdict {
+    let mut spec = stage.launch("update", &["idle"]).await?;
+    stage.does(&spec.id, &["write", "/data/kept", "x"]).await?;
+    spec.revision = 2;
+    spec.command = stage.spec("update", &["read", "/data/kept"])?.command;
+    stage.backend.create(&spec).await.map_err(text)?;
+    stage
+        .pid(&spec.id)
+        .await
+        .map_err(|error| format!("the update disturbed the running cage: {error}"))?;
+    stage.backend.stop(&spec.id, Duration::ZERO).await.map_err(text)?;
+    stage.backend.start(&spec.id).await.map_err(text)?;
+    let exit = stage.exit(&spec.id).await?;
+    ensure(exit.reason == ExitReason::Code(0), || {
+        format!("the new command ended with {exit:?}")
+    })?;
+    Ok("the new command ran on the old data".to_owned())
+}
+
+async fn exit_code_reported(stage: &Stage<'_>) -> Verdict {
+    let spec = stage.launch("seven", &["exit", "7"]).await?;
+    let exit = stage.exit(&spec.id).await?;
+    ensure(exit.reason == ExitReason::Code(7), || {
+        format!("ended with {:?}", exit.reason)
+    })?;
+    Ok("code 7".to_owned())
+}
+
+async fn out_of_memory_reported(stage: &Stage<'_>) -> Verdict {
+    let neighbour = stage.launch("modest", &["idle"]).await?;
+    let before = stage.pid(&neighbour.id).await?;
+    let spec = stage.launch("greedy", &["eat-memory"]).await?;
+    let exit = stage.exit(&spec.id).await?;
+    ensure(exit.reason == ExitReason::OutOfMemory, || {
+        format!("ended with {exit:?}")
+    })?;
+    let after = stage.pid(&neighbour.id).await?;
+    ensure(before == after, || "its neighbour was killed".to_owned())?;
+    Ok("the greedy one ended, its neighbour did not".to_owned())
+}
+
+async fn cpu_limited(stage: &Stage<'_>) -> Verdict {
+    let spec = stage.launch("spinner", &["spin", "30"]).await?;
+    let (start, before) = (
+        Instant::now(),
+        stage.backend.stats(&spec.id).await.map_err(text)?.cpu_micros,
+    );
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let used = stage
+        .backend
+        .stats(&spec.id)
+        .await
+        .map_err(text)?
+        .cpu_micros
+        .saturating_sub(before);
+    let share = used * 1000 / u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let allowed = u64::from(spec.limits.milli_cpus);
+    // A fifth more for the periods at both ends.
+    ensure(share <= allowed * 6 / 5, || {
+        format!("used {share} thousandths of a CPU, {allowed} allowed")
+    })?;
+    ensure(share > 0, || "used no CPU at all".to_owned())?;
+    Ok(format!("used {share} thousandths of a CPU, {allowed} allowed"))
+}
+
+async fn pause(stage: &Stage<'_>) -> Verdict {
+    let spec = stage.launch("counter", &["count"]).await?;
+    let cpu = async || {
+        stage
+            .backend
+            .stats(&spec.id)
+            .await
+            .map(|stats| stats.cpu_micros)
+            .map_err(text)
+    };
+    for _ in 0..2 {
+        stage.backend.pause(&spec.id).await.map_err(text)?;
+    }
+    let seen = stage.observe(&spec.id).await?;
+    ensure(seen == Observed::Paused, || format!("observed {seen:?}"))?;
+    let before = cpu().await?;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let after = cpu().await?;
+    ensure(before == after, || {
+        format!("used {} us of CPU while paused", after - before)
+    })?;
+    for _ in 0..2 {
+        stage.backend.resume(&spec.id).await.map_err(text)?;
+    }
+    stage.pid(&spec.id).await?;
+    let end = Instant::now() + Duration::from_secs(10);
+    while cpu().await? <= after {
+        ensure(Instant::now() < end, || "did not go on after resume".to_owned())?;
+    }
+    Ok("no CPU time while paused, some after".to_owned())
+}
+
+async fn stop_paused(stage: &Stage<'_>) -> Verdict {
+    let spec = stage.launch("frozen", &["idle"]).await?;
+    stage.hears(&spec.id, "idle").await?;
+    stage.backend.pause(&spec.id).await.map_err(text)?;
+    stage
+        .backend
+        .stop(&spec.id, Duration::from_secs(5))
+        .await
+        .map_err(text)?;
+    let exit = stage.exit(&spec.id).await?;
+    ensure(
+        matches!(exit.reason, ExitReason::Code(0) | ExitReason::Signal(9)),
+        || format!("{:?}", exit.reason),
+    )?;
+    stage.backend.start(&spec.id).await.map_err(text)?;
+    stage.pid(&spec.id).await?;
+    Ok("stopped while paused, and started again".to_owned())
+}
+
+async fn exec_is_bounded(stage: &Stage<'_>) -> Verdict {
+    let spec = stage.launch("host", &["idle"]).await?;
+    let code = stage.exec(&spec.id, &["exit", "3"]).await?.code;
+    ensure(code == Some(3), || format!("code {code:?} instead of 3"))?;
+    let deaf: Vec<String> = ["/sbin/claw", "probe", "actor", "deaf"]
+        .map(str::to_owned)
+        .to_vec();
+    let late = stage
+        .backend
+        .exec(&spec.id, &deaf, Duration::from_millis(500))
+        .await
+        .map_err(text)?;
+    ensure(late.code.is_none(), || format!("ended with {:?}", late.code))?;
+    stage.pid(&spec.id).await?;
+    stage.backend.stop(&spec.id, Duration::ZERO).await.map_err(text)?;
+    let refused = stage
+        .backend
+        .exec(&spec.id, &deaf, Duration::from_millis(500))
+        .await;
+    ensure(refused.is_err(), || "a command ran in a stopped cage".to_owned())?;
+    Ok("code told, time bounded, cage unharmed".to_owned())
+}
+
+async fn log_is_bounded(stage: &Stage<'_>) -> Verdict {
+    let spec = stage.launch("chatter", &["chatter", "8000000"]).await?;
+    let log = stage.hears(&spec.id, "last words").await?;
+    ensure(log.len() <= 1 << 20, || format!("{} bytes were given", log.len()))?;
+    let all = stage.backend.logs(&spec.id, u64::MAX).await.map_err(text)?;
+    ensure(all.len() <= 4 << 20, || format!("{} bytes were kept", all.len()))?;
+    Ok(format!(
+        "8 MB said, {} bytes kept, the last among them",
+        all.len()
+    ))
+}
+
+async fn stats_are_told(stage: &Stage<'_>) -> Verdict {
+    let spec = stage.launch("measured", &["idle"]).await?;
+    stage.hears(&spec.id, "idle").await?;
+    let stats = stage.backend.stats(&spec.id).await.map_err(text)?;
+    if unenforced(stage, Some(Limit::Memory)).is_none() {
+        ensure(
+            stats.memory_bytes > 0 && stats.memory_bytes <= spec.limits.memory.0,
+            || format!("{stats:?}"),
+        )?;
+        ensure((1..=u64::from(spec.limits.pids)).contains(&stats.pids), || {
+            format!("{stats:?}")
+        })?;
+    }
+    ensure(stats.storage_bytes <= spec.limits.storage.0, || {
+        format!("{stats:?}")
+    })?;
+    Ok(format!("{stats:?}"))
+}
+
+async fn independent(stage: &Stage<'_>) -> Verdict {
+    let other = stage.launch("other", &["idle"]).await?;
+    let pid = stage.pid(&other.id).await?;
+    let one = stage.launch("one", &["idle"]).await?;
+    stage.backend.stop(&one.id, Duration::ZERO).await.map_err(text)?;
+    stage.backend.start(&one.id).await.map_err(text)?;
+    stage.backend.destroy(&one.id).await.map_err(text)?;
+    let now = stage.pid(&other.id).await?;
+    ensure(pid == now, || format!("process {pid} became {now}"))?;
+    Ok("the other noticed nothing".to_owned())
+}
+
+async fn destroy_leaves_nothing(stage: &Stage<'_>) -> Verdict {
+    let spec = stage.launch("gone", &["count"]).await?;
+    for _ in 0..2 {
+        stage.backend.destroy(&spec.id).await.map_err(text)?;
+        let seen = stage.observe(&spec.id).await?;
+        ensure(seen == Observed::Absent, || format!("observed {seen:?}"))?;
+    }
+    let listed = stage.backend.list().await.map_err(text)?.contains(&spec.id);
+    ensure(!listed, || "it is in the list".to_owned())?;
+    let left = leftovers::of(&spec.id, &stage.setup.searched);
+    ensure(left.is_empty(), || format!("left: {}", left.join(", ")))?;
+    Ok("no process, mount, loop device, cgroup or file".to_owned())
+}

@@ -1,0 +1,352 @@
+//! `clawstaff audit verify`: offline, with nothing but files, keys and checkpoints.
+//!
+//! Without a folder it verifies both logs of the local installation, each against the checkpoints that others
+//! hold of it: the control plane's cosigned one, the anchors, and the one given with `--from`.
+
+use std::path::{Path, PathBuf};
+
+use clawstaff_audit::{
+    Checkpoint, VerifyingKey,
+    note::MAX_NOTE_BYTES,
+    verify::{Problem, Report, verify_dir},
+};
+use serde::Serialize;
+
+use crate::{
+    context::Context,
+    failure::{Exit, Failure},
+    output::{self, Format},
+    place::Place,
+};
+
+/// What to verify.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Folder of a log; without it both logs of the local installation
+    folder: Option<PathBuf>,
+
+    /// Checkpoints that you kept elsewhere, as `audit checkpoint` printed them: the log must extend them
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+
+    /// The log's key that you know (C2SP vkey), instead of the one in its folder
+    #[arg(long, value_name = "VKEY")]
+    key: Option<String>,
+}
+
+/// One log to verify.
+struct Log {
+    name: String,
+    folder: PathBuf,
+    /// Checkpoints of it that somebody else holds, with where they are.
+    held: Vec<(String, Checkpoint)>,
+}
+
+/// What came of one log.
+#[derive(Debug, Serialize)]
+struct Finding {
+    log: String,
+    folder: String,
+    ok: bool,
+    origin: Option<String>,
+    size: u64,
+    root: String,
+    checked: Vec<String>,
+    unchecked: Vec<String>,
+    problems: Vec<Wrong>,
+    unfinished: Vec<u64>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Serialize)]
+struct Wrong {
+    kind: String,
+    index: Option<u64>,
+    path: String,
+    offset: Option<u64>,
+    text: String,
+}
+
+impl From<Problem> for Wrong {
+    fn from(problem: Problem) -> Self {
+        Self {
+            kind: format!("{:?}", problem.kind),
+            index: problem.index,
+            path: problem.path.display().to_string(),
+            offset: problem.offset,
+            text: problem.text,
+        }
+    }
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    let key = args.key.as_deref().map(VerifyingKey::parse).transpose();
+    let key = key.map_err(|error| Failure::usage(format!("--key: {error}")))?;
+    let given = args
+        .from
+        .as_deref()
+        .map(read_given)
+        .transpose()?
+        .unwrap_or_default();
+    let logs = match args.folder {
+        Some(folder) => vec![one(folder, given)?],
+        None => both(&context.place()?, &given)?,
+    };
+    let mut findings = Vec::new();
+    for log in &logs {
+        findings.push(verify(log, key.as_ref()));
+    }
+    for finding in &findings {
+        match context.output {
+            Format::Json => output::json(finding)?,
+            Format::Table => output::line(&describe(finding))?,
+        }
+    }
+    let bad: Vec<&str> = findings
+        .iter()
+        .filter(|f| !f.ok)
+        .map(|f| f.log.as_str())
+        .collect();
+    if bad.is_empty() {
+        return Ok(());
+    }
+    let message = format!("does not verify: {}", bad.join(", "));
+    Err(Failure::new(Exit::Verification, message)
+        .hint("keep the folder as it is; the places are named above"))
+}
+
+/// A log by its folder.
+fn one(folder: PathBuf, given: Vec<(String, Checkpoint)>) -> Result<Log, Failure> {
+    if !folder.join("journal").is_dir() {
+        let message = format!("there is no log in {}", folder.display());
+        return Err(Failure::new(Exit::NotFound, message)
+            .hint("a log's folder holds `journal`, `tile`, `checkpoint` and `vkey`"));
+    }
+    Ok(Log {
+        name: "log".to_owned(),
+        folder,
+        held: given,
+    })
+}
+
+/// Both logs of an installation.
+fn both(place: &Place, given: &[(String, Checkpoint)]) -> Result<Vec<Log>, Failure> {
+    let parts = [
+        (
+            "gateway",
+            place.gateway(),
+            [
+                place.control().join("gateway.checkpoint"),
+                place.gateway().join("anchor/checkpoint"),
+            ],
+        ),
+        (
+            "control",
+            place.control(),
+            [
+                place.gateway().join("control.checkpoint"),
+                place.control().join("anchor/checkpoint"),
+            ],
+        ),
+    ];
+    if parts.iter().all(|(_, folder, _)| !folder.exists()) {
+        let message = format!("there is no installation in {}", place.root().display());
+        return Err(Failure::new(Exit::NotFound, message)
+            .hint("name its data directory with --data, or a log's folder"));
+    }
+    let mut logs = Vec::new();
+    for (name, folder, others) in parts {
+        std::fs::read_dir(&folder).map_err(|error| unreadable(&folder, &error))?;
+        let mut held = Vec::new();
+        for path in others {
+            held.extend(read_held(&path)?);
+        }
+        held.extend(given.iter().cloned());
+        logs.push(Log {
+            name: name.to_owned(),
+            folder: folder.join("log"),
+            held,
+        });
+    }
+    Ok(logs)
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    let message = format!("cannot read {}: {error}", path.display());
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            Failure::new(Exit::Denied, message).hint("run it as root, or as the user that the part runs as")
+        }
+        std::io::ErrorKind::NotFound => Failure::new(Exit::NotFound, message),
+        _ => Failure::failed(message),
+    }
+}
+
+/// A checkpoint that a part of the installation holds, if it has come to that.
+fn read_held(path: &Path) -> Result<Option<(String, Checkpoint)>, Failure> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let found = read_given(path)?;
+    Ok(found.into_iter().next())
+}
+
+/// The checkpoints of a file, each a signed note, one after the other.
+fn read_given(path: &Path) -> Result<Vec<(String, Checkpoint)>, Failure> {
+    let text = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+    if text.len() > MAX_NOTE_BYTES {
+        return Err(Failure::usage(format!(
+            "{} is too long for a file of checkpoints",
+            path.display()
+        )));
+    }
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let mut found = Vec::new();
+    for note in notes(&text) {
+        let checkpoint = Checkpoint::parse(&note)
+            .map_err(|error| Failure::usage(format!("{} holds no checkpoint: {error}", path.display())))?;
+        found.push((path.display().to_string(), checkpoint));
+    }
+    if found.is_empty() {
+        return Err(Failure::usage(format!("{} holds no checkpoint", path.display())));
+    }
+    Ok(found)
+}
+
+/// Cuts a file into notes: text, an empty line, signature lines.
+fn notes(text: &str) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut note = String::new();
+    let mut signed = false;
+    for line in text.lines() {
+        let signature = line.starts_with("— ");
+        if signed && !signature {
+            notes.push(std::mem::take(&mut note));
+            signed = false;
+        }
+        if note.is_empty() && line.is_empty() {
+            continue;
+        }
+        signed |= signature;
+        note.push_str(line);
+        note.push('\n');
+    }
+    if !note.is_empty() {
+        notes.push(note);
+    }
+    notes
+}
+
+/// Verifies a log against everything that is held of it.
+fn verify(log: &Log, key: Option<&VerifyingKey>) -> Finding {
+    let first = verify_dir(&log.folder, key, None);
+    let mut checked = vec![format!(
+        "{} entries: every hash, batch, signature of the log, tile, and the order and completeness of each stream",
+        first.size
+    )];
+    let mut report = first;
+    for (place, checkpoint) in &log.held {
+        if report
+            .origin
+            .as_ref()
+            .is_some_and(|origin| *origin != checkpoint.origin)
+        {
+            continue;
+        }
+        let again = verify_dir(&log.folder, key, Some(checkpoint));
+        checked.push(format!(
+            "extends the checkpoint over {} entries in {place}",
+            checkpoint.size
+        ));
+        let news: Vec<Problem> = again
+            .problems
+            .into_iter()
+            .filter(|p| !report.problems.contains(p))
+            .collect();
+        report.problems.extend(news);
+    }
+    finding(log, report, checked)
+}
+
+fn finding(log: &Log, report: Report, checked: Vec<String>) -> Finding {
+    Finding {
+        log: log.name.clone(),
+        folder: log.folder.display().to_string(),
+        ok: report.is_clean(),
+        origin: report.origin,
+        size: report.size,
+        root: report.root.to_string(),
+        checked,
+        unchecked: report.unchecked,
+        problems: report.problems.into_iter().map(Wrong::from).collect(),
+        unfinished: report.unfinished.iter().map(|open| open.index).collect(),
+    }
+}
+
+fn describe(finding: &Finding) -> String {
+    let mut lines = vec![format!("{} ({})", finding.log, finding.folder)];
+    let mut field =
+        |name: &str, value: String| lines.push(format!("  {name:10}  {}", output::tame(&value, 500)));
+    field(
+        "origin",
+        finding.origin.clone().unwrap_or_else(|| "unknown".to_owned()),
+    );
+    field("entries", finding.size.to_string());
+    field("root", finding.root.clone());
+    for checked in &finding.checked {
+        field("checked", checked.clone());
+    }
+    for unchecked in &finding.unchecked {
+        field("unchecked", unchecked.clone());
+    }
+    if !finding.unfinished.is_empty() {
+        let some: Vec<String> = finding
+            .unfinished
+            .iter()
+            .take(10)
+            .map(ToString::to_string)
+            .collect();
+        field(
+            "unfinished",
+            format!(
+                "{} intents without an outcome: {}",
+                finding.unfinished.len(),
+                some.join(" ")
+            ),
+        );
+    }
+    for wrong in &finding.problems {
+        let index = wrong
+            .index
+            .map(|index| format!("entry {index}, "))
+            .unwrap_or_default();
+        let offset = wrong
+            .offset
+            .map(|offset| format!(" at byte {offset}"))
+            .unwrap_or_default();
+        field(
+            "problem",
+            format!("{index}{}{offset}: {}", wrong.path, wrong.text),
+        );
+    }
+    lines.push(format!(
+        "  {:10}  {}",
+        "result",
+        output::tinted(if finding.ok { "ok" } else { "failed" })
+    ));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::notes;
+
+    #[test]
+    fn a_file_of_several_checkpoints_is_cut_where_signatures_end() {
+        let a = "a\n1\nroot\n\n— a sig\n— b sig\n";
+        let b = "b\n2\nroot\n\n— b sig\n";
+        assert_eq!(notes(&format!("{a}\n{b}")), [a, b]);
+        assert_eq!(notes(&format!("{a}{b}\n\n")), [a, b]);
+        assert_eq!(notes(""), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,59 @@
+//! `clawstaff whoami` and `clawstaff status`: who asks, and what is there.
+
+use clawstaff_api::people::{ServerStatus, WhoAmI};
+
+use crate::{context::Context, failure::Failure, output::Field};
+
+/// Who the server takes you for
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  clawstaff whoami -o json")]
+pub(crate) struct WhoAmIArgs {}
+
+/// Which parts of the installation are there and connected
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  clawstaff status")]
+pub(crate) struct StatusArgs {}
+
+pub(crate) async fn whoami(context: &Context) -> Result<(), Failure> {
+    let me: WhoAmI = context.api()?.get("/v1/whoami").await?;
+    context.output.one(&me, |me| {
+        vec![("member", me.member.clone()), ("role", me.role.clone())]
+    })
+}
+
+pub(crate) async fn status(context: &Context) -> Result<(), Failure> {
+    let status: ServerStatus = context.api()?.get("/v1/status").await?;
+    context.output.one(&status, fields)
+}
+
+fn fields(status: &ServerStatus) -> Vec<Field> {
+    let connected = |connected: bool| if connected { "connected" } else { "not connected" };
+    let mut fields = vec![
+        ("version", status.version.clone()),
+        ("revision", status.revision.to_string()),
+    ];
+    match &status.gateway {
+        None => fields.push(("gateway", "has never connected".to_owned())),
+        Some(gateway) => fields.extend([
+            (
+                "gateway",
+                format!("{}, revision {}", connected(gateway.connected), gateway.revision),
+            ),
+            ("refused", gateway.refused.clone().unwrap_or_default()),
+            ("ingress", gateway.ingress.clone()),
+            ("seal key", gateway.seal_key.clone()),
+            ("log key", gateway.log_vkey.clone()),
+        ]),
+    }
+    fields.push((
+        "runner",
+        status.runner.as_ref().map_or_else(
+            || "has never connected".to_owned(),
+            |runner| {
+                let state = connected(runner.connected);
+                format!("{state}, {} cages, revision {}", runner.backend, runner.revision)
+            },
+        ),
+    ));
+    fields
+}

@@ -1,0 +1,251 @@
+//! The command line from outside: the real program, its exit code, its output.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    fmt::Write as _,
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+/// Runs the program in a folder with nothing of the caller's environment.
+fn run(folder: &Path, words: &[&str], input: &str) -> String {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_clawstaff"))
+        .args(words)
+        .current_dir(folder)
+        .env_clear()
+        .env("CLAWSTAFF_DATA", folder.join("data"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that does not read its input is none of our business here.
+    drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    let mut text = format!("exit {}\n", output.status.code().unwrap());
+    for (name, bytes) in [("stdout", output.stdout), ("stderr", output.stderr)] {
+        let said = String::from_utf8(bytes)
+            .unwrap()
+            .replace(folder.to_str().unwrap(), "[FOLDER]");
+        if !said.is_empty() {
+            write!(text, "--- {name}\n{said}").unwrap();
+        }
+    }
+    text
+}
+
+fn quiet(words: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    run(folder.path(), words, "")
+}
+
+/// Every command with its help: the surface that people script against.
+#[test]
+fn help() {
+    let commands = [
+        "",
+        "up",
+        "control",
+        "gateway",
+        "runner",
+        "doctor",
+        "whoami",
+        "status",
+        "apply",
+        "get",
+        "claw",
+        "claw list",
+        "claw show",
+        "claw history",
+        "claw start",
+        "claw stop",
+        "claw restart",
+        "claw pause",
+        "claw resume",
+        "claw destroy",
+        "claw update",
+        "claw rollback",
+        "claw stats",
+        "claw message",
+        "claw logs",
+        "claw exec",
+        "claw selftest",
+        "connector",
+        "connector list",
+        "connector show",
+        "connector check",
+        "connection",
+        "connection list",
+        "grant",
+        "grant list",
+        "grant add",
+        "grant revoke",
+        "grant check",
+        "grant explain",
+        "guardrail",
+        "guardrail list",
+        "guardrail add",
+        "guardrail remove",
+        "secret",
+        "secret set",
+        "secret list",
+        "secret remove",
+        "audit",
+        "audit tail",
+        "audit query",
+        "audit show",
+        "audit stats",
+        "audit checkpoint",
+        "audit verify",
+        "completion",
+        "man",
+    ];
+    for command in commands {
+        let words: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
+        let text = quiet(&words);
+        let leaf = ![
+            "",
+            "claw",
+            "connector",
+            "connection",
+            "grant",
+            "guardrail",
+            "secret",
+            "audit",
+        ]
+        .contains(&command);
+        assert!(!leaf || text.contains("Example"), "`{command}` has no example");
+        insta::assert_snapshot!(format!("help {command}").trim().replace(' ', "_"), text);
+    }
+}
+
+#[test]
+fn an_unknown_command_is_a_usage_error() {
+    insta::assert_snapshot!(quiet(&["clwa", "list"]));
+}
+
+#[test]
+fn an_unreachable_installation_is_unavailable() {
+    insta::assert_snapshot!(quiet(&["claw", "list"]));
+}
+
+#[test]
+fn an_unreachable_gateway_keeps_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = run(folder.path(), &["secret", "set", "slack-bot"], "xoxb-secret\n");
+    assert!(!text.contains("xoxb"));
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn an_empty_secret_is_refused() {
+    insta::assert_snapshot!(quiet(&["secret", "set", "slack-bot"]));
+}
+
+#[test]
+fn a_server_over_plain_http_is_refused_unless_it_is_this_machine() {
+    insta::assert_snapshot!(quiet(&["claw", "list", "--server", "http://claws.example.com"]));
+}
+
+#[test]
+fn a_server_without_a_token_is_denied() {
+    insta::assert_snapshot!(quiet(&["claw", "list", "--server", "https://claws.example.com"]));
+}
+
+fn apply(spec: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("staff.toml"), spec).unwrap();
+    run(folder.path(), &["apply", "-f", "staff.toml"], "")
+}
+
+#[test]
+fn a_misspelt_field_is_refused_with_its_place_and_the_nearest_name() {
+    insta::assert_snapshot!(apply("[[claw]]\nname = \"a\"\ndescriptoin = \"x\"\n"));
+}
+
+#[test]
+fn a_wrong_type_is_refused_with_its_place() {
+    insta::assert_snapshot!(apply("[[claw]]\nname = \"a\"\nlimits = { pids = \"many\" }\n"));
+}
+
+#[test]
+fn a_missing_field_is_refused_with_the_place_of_its_table() {
+    insta::assert_snapshot!(apply("[[connection]]\nname = \"slack\"\nconnector = \"slack\"\n"));
+}
+
+#[test]
+fn a_field_that_does_nothing_yet_is_refused_rather_than_ignored() {
+    insta::assert_snapshot!(apply("[[claw]]\nname = \"a\"\nbudget = { usd_per_day = 5.0 }\n"));
+}
+
+#[test]
+fn text_that_is_not_toml_is_refused_with_its_place() {
+    insta::assert_snapshot!(apply("[[claw]\nname = \"a\"\n"));
+}
+
+#[test]
+fn a_missing_spec_file_is_a_usage_error() {
+    insta::assert_snapshot!(quiet(&["apply", "-f", "nowhere.toml"]));
+}
+
+#[test]
+fn a_folder_without_spec_files_is_a_usage_error() {
+    insta::assert_snapshot!(quiet(&["apply", "-f", "."]));
+}
+
+#[test]
+fn a_spec_from_standard_input_is_called_by_its_dash() {
+    let folder = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!(run(folder.path(), &["apply", "-f", "-"], "[[clawz]]\n"));
+}
+
+#[test]
+fn one_thing_in_two_files_of_a_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.toml", "b.toml"] {
+        std::fs::write(folder.path().join(name), "[[claw]]\nname = \"twin\"\n").unwrap();
+    }
+    insta::assert_snapshot!(run(folder.path(), &["apply", "-f", "."], ""));
+}
+
+#[test]
+fn verifying_where_there_is_no_log_finds_nothing() {
+    insta::assert_snapshot!(quiet(&["audit", "verify", "nowhere"]));
+}
+
+#[test]
+fn verifying_an_installation_that_is_not_there_finds_nothing() {
+    insta::assert_snapshot!(quiet(&["audit", "verify"]));
+}
+
+#[test]
+fn a_filter_that_is_no_time_is_a_usage_error() {
+    insta::assert_snapshot!(quiet(&["audit", "query", "--since", "yesterday"]));
+}
+
+#[test]
+fn a_connector_manifest_that_is_not_there_is_a_usage_error() {
+    insta::assert_snapshot!(quiet(&["connector", "check", "nowhere.toml"]));
+}
+
+#[test]
+fn every_shell_gets_a_completion_script() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let text = quiet(&["completion", shell]);
+        assert!(
+            text.starts_with("exit 0\n") && text.contains("clawstaff"),
+            "{shell}"
+        );
+    }
+}
+
+#[test]
+fn there_is_a_manual_page_for_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(run(folder.path(), &["man", "pages"], ""), "exit 0\n");
+    let pages = std::fs::read_dir(folder.path().join("pages")).unwrap().count();
+    assert!(pages > 40, "{pages}");
+    assert!(quiet(&["man"]).contains(".TH clawstaff"));
+}

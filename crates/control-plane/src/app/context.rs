@@ -1,0 +1,43 @@
+//! What every rule needs at hand: the store, the own log, the catalogue, and the channels that say what is new.
+
+use std::{path::PathBuf, sync::Arc};
+
+use clawstaff_audit::{Log, note::SigningKey};
+use clawstaff_connectors::Catalogue;
+use clawstaff_store::Store;
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::publish::{Published, StateSigner};
+
+/// The short name of the gateway's log in ids, and of our own.
+pub(crate) const GATEWAY_LOG: &str = "gateway";
+pub(crate) const CONTROL_LOG: &str = "control";
+
+/// The control plane's application layer.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) store: Store,
+    /// The control plane's own log.
+    pub(crate) log: Log,
+    /// Signs that log's checkpoints; also cosigns the gateway's.
+    pub(crate) log_key: SigningKey,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) signer: StateSigner,
+    /// Where the newest cosigned checkpoint of the gateway is kept in a file.
+    pub(crate) gateway_checkpoint: PathBuf,
+    /// The state that the nodes are given.
+    pub(crate) published: watch::Sender<Arc<Published>>,
+    /// The newest change of the audit index.
+    pub(crate) indexed: watch::Sender<u64>,
+    /// How many entries of the own log are indexed.
+    pub(crate) own_indexed: watch::Sender<u64>,
+    /// Held while desired state changes.
+    pub(crate) changing: Mutex<()>,
+    /// The newest complaint about a log, so that one that is repeated does not fill ours.
+    pub(crate) last_gap: Mutex<Option<String>>,
+    /// Held while entries of the gateway's log are taken in.
+    pub(crate) taking: Mutex<()>,
+    /// Ends what would never end by itself: long polls, tails, background work.
+    pub(crate) shutdown: CancellationToken,
+}

@@ -1,0 +1,136 @@
+//! What is recorded of a change: names, ids, digests. Never content.
+
+use clawstaff_api::people::ChangeVerb;
+use clawstaff_store::ClawRow;
+use clawstaff_types::{
+    Actor, Digest, Event, EventKind, Grant, Guardrail, MemberId, Mode, ResourcePattern,
+    spec::{ClawSpec, Connection},
+};
+use serde::Serialize;
+
+/// A fact longer than this is cut: a record stays far below the log's bound of 65,535 bytes.
+const FACT_CHARS: usize = 1000;
+
+/// Digest of a value's JSON.
+pub(crate) fn digest<T: Serialize>(value: &T) -> Digest {
+    Digest::of(&serde_json::to_vec(value).unwrap_or_default())
+}
+
+fn by(kind: EventKind, member: &MemberId) -> Event {
+    Event::new(kind, Actor::Member(member.clone()))
+}
+
+fn fact(event: &mut Event, label: &str, value: &str) {
+    let short: String = value.chars().take(FACT_CHARS).collect();
+    event.facts.insert(label.to_owned(), short);
+}
+
+const fn verb_text(verb: ChangeVerb) -> &'static str {
+    match verb {
+        ChangeVerb::Add => "add",
+        ChangeVerb::Change => "change",
+        ChangeVerb::Remove => "remove",
+    }
+}
+
+/// A thing of the configuration before and after.
+fn configured<T: Serialize>(member: &MemberId, thing: &str, before: Option<&T>, after: Option<&T>) -> Event {
+    let mut event = by(EventKind::ConfigChanged, member);
+    let verb = match (before, after) {
+        (None, _) => ChangeVerb::Add,
+        (Some(_), Some(_)) => ChangeVerb::Change,
+        (Some(_), None) => ChangeVerb::Remove,
+    };
+    fact(&mut event, "thing", thing);
+    fact(&mut event, "change", verb_text(verb));
+    let digests = [("before", before), ("after", after)];
+    let known = digests
+        .into_iter()
+        .filter_map(|(label, value)| Some((label.to_owned(), digest(value?))));
+    event.digests.extend(known);
+    event
+}
+
+pub(crate) fn connection(
+    member: &MemberId,
+    before: Option<&Connection>,
+    after: Option<&Connection>,
+) -> Event {
+    let mut event = configured(member, "connection", before, after);
+    event.connection = after.or(before).map(|one| one.name.clone());
+    event
+}
+
+pub(crate) fn guardrail(member: &MemberId, before: Option<&Guardrail>, after: Option<&Guardrail>) -> Event {
+    let mut event = configured(member, "guardrail", before, after);
+    event.guardrails = after.or(before).map(|one| one.name.clone()).into_iter().collect();
+    event
+}
+
+/// A Claw's first revision, or its next one.
+pub(crate) fn claw(member: &MemberId, before: Option<&ClawSpec>, after: &ClawSpec, revision: u32) -> Event {
+    let kind = match before {
+        None => EventKind::ClawDeployed,
+        Some(_) => EventKind::ClawUpdated,
+    };
+    let mut event = by(kind, member);
+    event.claw = Some(after.name.clone());
+    event.claw_revision = Some(revision);
+    if let Some(before) = before {
+        event.digests.insert("before".to_owned(), digest(before));
+    }
+    event.digests.insert("after".to_owned(), digest(after));
+    if let Some(sealed) = &after.instructions {
+        event.digests.insert("instructions".to_owned(), sealed.digest);
+    }
+    event
+}
+
+/// What a member wants of a Claw. The act itself is recorded by the runner.
+pub(crate) fn wish(member: &MemberId, claw: &ClawRow, wish: &str) -> Event {
+    let mut event = by(EventKind::ConfigChanged, member);
+    event.claw = Some(claw.spec.name.clone());
+    event.claw_revision = Some(claw.revision);
+    fact(&mut event, "thing", "claw");
+    fact(&mut event, "wish", wish);
+    fact(&mut event, "cage", &claw.cage);
+    event
+}
+
+/// A message to a Claw was accepted for it.
+pub(crate) fn message(member: &MemberId, claw: &ClawRow, id: &str, text: Digest) -> Event {
+    let mut event = wish(member, claw, "message");
+    fact(&mut event, "message", id);
+    event.digests.insert("message".to_owned(), text);
+    event
+}
+
+/// A grant was given or taken. With one exact action or resource, the record is found by it.
+pub(crate) fn grant(member: &MemberId, kind: EventKind, grant: &Grant, origin: &str) -> Event {
+    let mut event = by(kind, member);
+    event.claw = Some(grant.claw.clone());
+    event.connection = Some(grant.connection.clone());
+    event.grants = vec![grant.id.clone()];
+    event.digests.insert("grant".to_owned(), digest(grant));
+    if let [ResourcePattern::Exactly(one)] = grant.resources.as_slice() {
+        event.resource = Some(one.clone());
+    }
+    fact(&mut event, "origin", origin);
+    fact(&mut event, "actions", &listed(&grant.actions));
+    fact(&mut event, "resources", &listed(&grant.resources));
+    let mode = match grant.mode {
+        Mode::Allow => "allow",
+        Mode::Ask => "ask",
+    };
+    fact(&mut event, "mode", mode);
+    if let Some(expires) = grant.expires {
+        fact(&mut event, "expires", &expires.to_string());
+    }
+    event
+}
+
+/// The items, comma-separated.
+pub(crate) fn listed<T: std::fmt::Display>(items: &[T]) -> String {
+    let texts: Vec<String> = items.iter().map(ToString::to_string).collect();
+    texts.join(",")
+}

@@ -1,0 +1,91 @@
+//! What gateway and runner say and ask: introduction, desired state, status.
+
+use std::{sync::Arc, time::Duration};
+
+use clawstaff_api::nodes::{GatewayHello, GatewayStatus, GatewayWelcome, RunnerStatus};
+use clawstaff_audit::note::VerifyingKey;
+use jiff::Timestamp;
+
+use super::{
+    context::{App, GATEWAY_LOG},
+    problem::Problem,
+    publish::Published,
+};
+
+/// How long a node waits for news before it asks again.
+pub(crate) const LONG_POLL: Duration = Duration::from_secs(25);
+const MAX_REPORTED: usize = 10_000;
+
+impl App {
+    /// The gateway introduces itself. The key of its log is pinned by the first introduction.
+    pub(crate) async fn gateway_hello(&self, hello: GatewayHello) -> Result<GatewayWelcome, Problem> {
+        VerifyingKey::parse(&hello.log_vkey)
+            .map_err(|error| Problem::invalid(format!("`log_vkey` is no verifier key: {error}")))?;
+        // Two at once must not both be the first.
+        let _alone = self.taking.lock().await;
+        let pinned = self.store.pinned_log_key().await?;
+        if let Some(pinned) = pinned.filter(|pinned| *pinned != hello.log_vkey) {
+            return Err(other_key(&pinned, &hello.log_vkey));
+        }
+        let mut change = self.store.begin().await?;
+        change.put_gateway_hello(&hello, Timestamp::now()).await?;
+        change.commit().await?;
+        let known = self.store.log(GATEWAY_LOG).await?;
+        Ok(GatewayWelcome {
+            state_key: self.signer.public(),
+            log_size: known.map_or(0, |log| log.size),
+        })
+    }
+
+    /// The gateway reports. Messages that it has in its own inbox are dropped here.
+    pub(crate) async fn gateway_status(&self, status: GatewayStatus) -> Result<(), Problem> {
+        if status.messages_taken.len() > MAX_REPORTED || status.ready.len() > MAX_REPORTED {
+            return Err(Problem::invalid("the status names more things than there can be"));
+        }
+        if self.store.pinned_log_key().await?.is_none() {
+            return Err(Problem::conflict("the gateway has to introduce itself first"));
+        }
+        let mut change = self.store.begin().await?;
+        change.put_gateway_status(&status, Timestamp::now()).await?;
+        change.drop_messages(&status.messages_taken).await?;
+        change.commit().await?;
+        if !status.messages_taken.is_empty() {
+            self.publish().await?;
+        }
+        Ok(())
+    }
+
+    /// The runner reports.
+    pub(crate) async fn runner_status(&self, status: RunnerStatus) -> Result<(), Problem> {
+        if status.cages.len() > MAX_REPORTED {
+            return Err(Problem::invalid("the status names more cages than there can be"));
+        }
+        let mut change = self.store.begin().await?;
+        change.put_runner_status(&status, Timestamp::now()).await?;
+        change.commit().await?;
+        Ok(())
+    }
+
+    /// The newest state, once it is newer than `since`; `None` if that takes too long.
+    pub(crate) async fn newer_state(&self, since: Option<u64>) -> Option<Arc<Published>> {
+        let mut news = self.published.subscribe();
+        let newer = async {
+            let found = news
+                .wait_for(|state| since.is_none_or(|since| state.revision > since))
+                .await;
+            found.map(|state| Arc::clone(&state)).ok()
+        };
+        tokio::select! {
+            found = newer => found,
+            () = tokio::time::sleep(LONG_POLL) => None,
+            () = self.shutdown.cancelled() => None,
+        }
+    }
+}
+
+fn other_key(pinned: &str, offered: &str) -> Problem {
+    Problem::conflict(format!(
+        "this gateway signs its log as `{offered}`, but the control plane has pinned `{pinned}` from the first gateway"
+    ))
+    .hint("if the gateway's log was lost or replaced on purpose, start with a new control plane data directory; if not, somebody runs another gateway")
+}

@@ -1,0 +1,75 @@
+//! The right edge of a log's Merkle tree, restored from what the store keeps.
+//!
+//! The audit crate's own range starts empty and grows with its log. The intake starts where the last push ended,
+//! so it needs the same arithmetic (RFC 6962 section 2.1) over stored peaks. Pure.
+
+use clawstaff_audit::tree::{Hash, empty_root, node_hash};
+use clawstaff_store::LogRow;
+
+/// The roots of the perfect subtrees that cover the leaves so far, left to right: one per one-bit of the size.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Frontier {
+    size: u64,
+    peaks: Vec<Hash>,
+}
+
+impl Frontier {
+    /// Where the log is known to; the empty tree for an unknown one.
+    pub(crate) fn restore(known: Option<&LogRow>) -> Self {
+        known.map_or_else(Self::default, |log| Self {
+            size: log.size,
+            peaks: log.frontier.clone(),
+        })
+    }
+
+    pub(crate) const fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(crate) fn peaks(&self) -> &[Hash] {
+        &self.peaks
+    }
+
+    /// Appends a leaf: every trailing one-bit of the size is a left sibling that is complete now.
+    pub(crate) fn push(&mut self, leaf: Hash) {
+        let mut node = leaf;
+        for _ in 0..self.size.trailing_ones() {
+            if let Some(left) = self.peaks.pop() {
+                node = node_hash(&left, &node);
+            }
+        }
+        self.peaks.push(node);
+        self.size += 1;
+    }
+
+    /// The root over all leaves.
+    pub(crate) fn root(&self) -> Hash {
+        let mut peaks = self.peaks.iter().rev();
+        let Some(last) = peaks.next() else {
+            return empty_root();
+        };
+        peaks.fold(*last, |right, left| node_hash(left, &right))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clawstaff_audit::tree::{CompactRange, leaf_hash};
+
+    use super::Frontier;
+
+    #[test]
+    fn a_restored_frontier_grows_to_the_same_roots_as_the_logs_own_range() {
+        let (mut whole, mut frontier) = (CompactRange::new(), Frontier::default());
+        for leaf in 0_u32..130 {
+            let hash = leaf_hash(&leaf.to_be_bytes());
+            whole.push(hash);
+            frontier = Frontier {
+                size: frontier.size(),
+                peaks: frontier.peaks().to_vec(),
+            };
+            frontier.push(hash);
+            assert_eq!(frontier.root(), whole.root(), "size {}", leaf + 1);
+        }
+    }
+}

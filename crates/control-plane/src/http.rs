@@ -1,0 +1,77 @@
+//! HTTP, thin: who is it, may they, parse, call the application, answer. No rule lives here.
+//!
+//! One file per noun; `table.rs` says what permission each route needs, and a route that is not in it stops the
+//! server from starting.
+
+mod apply;
+mod audit;
+mod auth;
+mod catalogue;
+mod claws;
+pub(crate) mod extract;
+mod grants;
+mod guardrails;
+mod headers;
+mod nodes;
+mod problem;
+pub(crate) mod routes;
+mod status;
+pub(crate) mod table;
+
+use std::sync::Arc;
+
+use axum::{Router, extract::DefaultBodyLimit, middleware};
+
+use crate::{RunError, app::context::App, app::problem::Problem, dashboard};
+use routes::{Routes, Server};
+
+pub(crate) use auth::Logins;
+
+/// What a person's request may weigh.
+const PEOPLE_BODY: usize = 1 << 20;
+/// What a push of log entries may weigh: 1,000 leaves of at most 64 KiB, escaped.
+const LOG_BODY: usize = 64 << 20;
+
+/// Everything that OpenAPI describes.
+pub(crate) mod described {
+    pub(crate) use super::{apply::*, audit::*, catalogue::*, claws::*, grants::*, guardrails::*, status::*};
+}
+
+/// What is served to people: API and dashboard.
+pub(crate) fn people(app: Arc<App>, logins: Logins) -> Result<Router, RunError> {
+    let routes = Routes::new(Server::People);
+    let routes = status::routes(routes);
+    let routes = apply::routes(routes);
+    let routes = claws::routes(routes);
+    let routes = catalogue::routes(routes);
+    let routes = grants::routes(routes);
+    let routes = guardrails::routes(routes);
+    let routes = audit::routes(routes);
+    let routes = dashboard::routes(routes);
+    let router = routes.finish()?;
+    Ok(router
+        .fallback(unknown)
+        .method_not_allowed_fallback(unknown)
+        .layer(middleware::from_fn_with_state(
+            (Arc::clone(&app), Arc::new(logins)),
+            auth::person,
+        ))
+        .layer(middleware::from_fn(headers::secure))
+        .layer(DefaultBodyLimit::max(PEOPLE_BODY))
+        .with_state(app))
+}
+
+/// What is served to gateway and runner.
+pub(crate) fn nodes(app: Arc<App>, logins: Logins) -> Result<Router, RunError> {
+    let router = nodes::routes(Routes::new(Server::Nodes)).finish()?;
+    Ok(router
+        .fallback(unknown)
+        .method_not_allowed_fallback(unknown)
+        .layer(middleware::from_fn_with_state(Arc::new(logins), auth::node))
+        .layer(DefaultBodyLimit::max(PEOPLE_BODY))
+        .with_state(app))
+}
+
+async fn unknown() -> Problem {
+    Problem::not_found("there is no such route, or it does not take this method")
+}

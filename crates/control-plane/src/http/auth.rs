@@ -1,0 +1,244 @@
+//! Who is calling? On `api.sock` the operating system says it, over TCP a token does, and nodes have their own.
+//!
+//! Tokens are compared by their SHA-256, in constant time. A cookie is good for reading only: what changes things
+//! needs the `Authorization` header, which no other site can make a browser send.
+
+use std::{path::PathBuf, sync::Arc};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use clawstaff_types::{Actor, Digest, Event, EventKind, MemberId};
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode, Uri,
+    header::{AUTHORIZATION, COOKIE, LOCATION, SET_COOKIE},
+};
+
+use crate::{
+    app::{context::App, permission::Role, problem::Problem, record},
+    dashboard, keys,
+    serve::Peer,
+};
+
+const COOKIE_NAME: &str = "clawstaff";
+/// The member that the dashboard's token stands for.
+const TOKEN_MEMBER: &str = "dashboard-token";
+
+/// Who may come in.
+#[derive(Debug, Clone)]
+pub(crate) struct Logins {
+    /// Uids of this host.
+    pub(crate) uids: Vec<u32>,
+    /// Digest of the dashboard's token.
+    pub(crate) dashboard: Digest,
+    /// The file with the digests of the nodes' tokens, read for each request so that tokens can be rotated.
+    pub(crate) nodes: PathBuf,
+}
+
+/// Who it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) member: MemberId,
+    pub(crate) role: Role,
+}
+
+type PeopleState = (Arc<App>, Arc<Logins>);
+
+/// Lets people in, or says why not.
+pub(crate) async fn person(
+    State((app, logins)): State<PeopleState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let peer = request.extensions().get::<Peer>().copied();
+    let known = match peer {
+        Some(Peer::Uid(uid)) => local(uid, &logins),
+        Some(Peer::Network(_)) => match offered(request.uri()) {
+            Some(token) => return log_in(&app, &logins, &token, request.uri()).await,
+            None => remote(request.method(), request.headers(), &logins),
+        },
+        None => Err(Problem::unauthenticated("nobody knows who is calling")),
+    };
+    match known {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(problem) => refused(problem, &request),
+    }
+}
+
+fn refused(problem: Problem, request: &Request) -> Response {
+    let path = request.uri().path();
+    if path.starts_with("/v1/") || request.method() != Method::GET {
+        problem.into_response()
+    } else {
+        dashboard::refused(&problem)
+    }
+}
+
+fn local(uid: u32, logins: &Logins) -> Result<Caller, Problem> {
+    if !logins.uids.contains(&uid) {
+        let text = format!("uid {uid} may not log in here");
+        return Err(Problem::forbidden(text)
+            .hint("root, the uid that runs the control plane, and those it was told of may"));
+    }
+    Ok(Caller {
+        member: format!("uid-{uid}").parse()?,
+        role: Role::Owner,
+    })
+}
+
+fn remote(method: &Method, headers: &HeaderMap, logins: &Logins) -> Result<Caller, Problem> {
+    let unknown = || {
+        Problem::unauthenticated("a token is needed: `Authorization: Bearer …`")
+            .hint("it is in `control/dashboard.token` of the installation's data directory")
+    };
+    let token = match bearer(headers) {
+        Some(token) => token,
+        None => cookie(headers).filter(|_| method.is_safe()).ok_or_else(unknown)?,
+    };
+    if is_token(token, &logins.dashboard) {
+        token_caller()
+    } else {
+        Err(Problem::unauthenticated("this token is not valid"))
+    }
+}
+
+fn token_caller() -> Result<Caller, Problem> {
+    Ok(Caller {
+        member: TOKEN_MEMBER.parse()?,
+        role: Role::Owner,
+    })
+}
+
+fn is_token(token: &str, digest: &Digest) -> bool {
+    verify_slices_are_equal(Digest::of(token.as_bytes()).as_bytes(), digest.as_bytes()).is_ok()
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let all = headers
+        .get_all(COOKIE)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
+    all.flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find_map(|(name, value)| (name == COOKIE_NAME).then_some(value))
+}
+
+/// The token in `?token=…` of the link that `clawstaff up` prints.
+fn offered(uri: &Uri) -> Option<String> {
+    let pairs = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs
+        .into_iter()
+        .find_map(|(name, value)| (name == "token").then(|| value.to_owned()))
+}
+
+/// Turns the token in the address into a cookie and gets it out of the address.
+async fn log_in(app: &App, logins: &Logins, token: &str, uri: &Uri) -> Response {
+    if !is_token(token, &logins.dashboard) {
+        return dashboard::refused(&Problem::unauthenticated("this token is not valid"));
+    }
+    match token_caller() {
+        Ok(caller) => {
+            let event = Event::new(EventKind::AuthLogin, Actor::Member(caller.member));
+            if let Err(problem) = record::fact(&app.log, event).await {
+                return dashboard::refused(&problem);
+            }
+        }
+        Err(problem) => return problem.into_response(),
+    }
+    let cookie = HeaderValue::from_str(&format!(
+        "{COOKIE_NAME}={token}; HttpOnly; SameSite=Strict; Path=/"
+    ));
+    // Only a path of our own: never a place that the address names.
+    let place = HeaderValue::from_str(uri.path())
+        .ok()
+        .filter(|_| !uri.path().starts_with("//"));
+    let mut response = StatusCode::SEE_OTHER.into_response();
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, place.unwrap_or(HeaderValue::from_static("/")));
+    if let Ok(cookie) = cookie {
+        headers.insert(SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// Lets gateway and runner in.
+pub(crate) async fn node(State(logins): State<Arc<Logins>>, mut request: Request, next: Next) -> Response {
+    match which_node(request.headers(), &logins) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn which_node(headers: &HeaderMap, logins: &Logins) -> Result<Caller, Problem> {
+    let token = bearer(headers)
+        .ok_or_else(|| Problem::unauthenticated("a node token is needed: `Authorization: Bearer …`"))?;
+    let tokens = keys::node_tokens(&logins.nodes).map_err(|error| Problem::internal(&error))?;
+    let tokens = tokens.ok_or_else(|| Problem::unauthenticated("no node has a token yet"))?;
+    let found = [(Role::Gateway, tokens.gateway), (Role::Runner, tokens.runner)]
+        .into_iter()
+        .find(|(_, digest)| is_token(token, digest));
+    let (role, _) = found.ok_or_else(|| Problem::unauthenticated("this node token is not valid"))?;
+    Ok(Caller {
+        member: role.name().parse()?,
+        role,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logins() -> Logins {
+        Logins {
+            uids: vec![0, 1000],
+            dashboard: Digest::of(b"the-token"),
+            nodes: PathBuf::new(),
+        }
+    }
+
+    fn headers(name: http::HeaderName, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn only_listed_uids_log_in() {
+        assert_eq!(local(1000, &logins()).unwrap().member.to_string(), "uid-1000");
+        assert_eq!(local(1001, &logins()).unwrap_err().0.status, 403);
+    }
+
+    #[test]
+    fn a_cookie_reads_and_never_writes() {
+        let cookie = headers(COOKIE, "other=1; clawstaff=the-token");
+        assert!(remote(&Method::GET, &cookie, &logins()).is_ok());
+        assert_eq!(
+            remote(&Method::POST, &cookie, &logins()).unwrap_err().0.status,
+            401
+        );
+        let bearer = headers(AUTHORIZATION, "Bearer the-token");
+        assert!(remote(&Method::POST, &bearer, &logins()).is_ok());
+    }
+
+    #[test]
+    fn wrong_and_missing_tokens_are_refused() {
+        for wrong in ["Bearer the-toke", "Bearer ", "the-token", "Basic the-token"] {
+            assert!(
+                remote(&Method::GET, &headers(AUTHORIZATION, wrong), &logins()).is_err(),
+                "{wrong}"
+            );
+        }
+        assert!(remote(&Method::GET, &HeaderMap::new(), &logins()).is_err());
+    }
+}

@@ -1,0 +1,326 @@
+//! The process from start to end, in the order in which it happens.
+
+use std::{
+    fs::{DirBuilder, Permissions},
+    io::ErrorKind,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError},
+};
+
+use aws_lc_rs::signature::Ed25519KeyPair;
+use clawstaff_audit::{Environment, Log, Options, SigningKey};
+use clawstaff_connectors::Catalogue;
+use clawstaff_store::Store;
+use clawstaff_types::Secret;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::{Mutex, oneshot, watch},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config, RunError,
+    app::{
+        context::App,
+        ownlog::close_unfinished,
+        problem::chain,
+        publish::{Published, StateSigner},
+    },
+    confine::confine,
+    http::{self, Logins},
+    keys::{self, file_error},
+    serve::{Listener, serve},
+};
+
+/// The origin of the control plane's own log, and the name of its key.
+const ORIGIN: &str = "clawstaff.local/control";
+/// Records of changes are few and small.
+const SEGMENT_BYTES: u64 = 8 << 20;
+const WORKERS: usize = 2;
+
+/// Where everything is.
+struct Places {
+    home: PathBuf,
+    run: PathBuf,
+}
+
+impl Places {
+    fn new(config: &Config) -> Self {
+        Self {
+            home: config.data.join("control"),
+            run: config.data.join("run"),
+        }
+    }
+
+    fn home(&self, name: &str) -> PathBuf {
+        self.home.join(name)
+    }
+}
+
+/// Set once the whole process is confined; holds the TCP listener until [`run`] takes it.
+static CONFINED: OnceLock<StdMutex<Option<std::net::TcpListener>>> = OnceLock::new();
+
+/// Confines the whole process, if called before it has a second thread: the first thing that `main` does.
+/// Without it, [`run`] confines a thread of its own and everything it starts, and leaves the caller's alone.
+///
+/// # Errors
+/// When directories or the TCP listener cannot be made, or a layer refuses.
+pub fn confine_process(config: &Config) -> Result<(), RunError> {
+    let tcp = prepare(config, &Places::new(config))?;
+    let _first = CONFINED.set(StdMutex::new(tcp));
+    Ok(())
+}
+
+/// Makes what must be made before the thread is confined, and confines it.
+fn prepare(config: &Config, places: &Places) -> Result<Option<std::net::TcpListener>, RunError> {
+    make_folders(places)?;
+    let tcp = bind_tcp(config, places)?;
+    confine(&[&places.home, &places.run])?;
+    Ok(tcp)
+}
+
+/// Runs the control plane until `shutdown`. Ready when `run/api.sock` and `run/nodes.sock` accept.
+///
+/// After [`confine_process`] it works on the caller's runtime. Without, it works on threads of its own, the first
+/// of which confines itself before there is a second, and the caller's threads only wait.
+///
+/// # Errors
+/// When it cannot start: see [`RunError`].
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+    run_in(config, Environment::default(), shutdown).await
+}
+
+/// [`run`], with the own log on another disk.
+pub(crate) async fn run_in(
+    config: Config,
+    environment: Environment,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    if let Some(confined) = CONFINED.get() {
+        let tcp = confined.lock().unwrap_or_else(PoisonError::into_inner).take();
+        return serve_all(&config, environment, Places::new(&config), tcp, shutdown).await;
+    }
+    let (done, ended) = oneshot::channel();
+    let shutdown = shutdown.child_token();
+    // A caller that stops waiting does not leave threads behind.
+    let guard = shutdown.clone().drop_guard();
+    std::thread::Builder::new()
+        .name("control-plane".to_owned())
+        .spawn(move || {
+            // The caller may be gone; then nobody waits for the result.
+            let _unheard = done.send(on_own_threads(&config, environment, shutdown));
+        })
+        .map_err(|error| RunError::Runtime(error.to_string()))?;
+    let result = ended
+        .await
+        .map_err(|_| RunError::Runtime("its thread ended".to_owned()));
+    guard.disarm();
+    result?
+}
+
+fn on_own_threads(
+    config: &Config,
+    environment: Environment,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let places = Places::new(config);
+    let tcp = prepare(config, &places)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("control-plane")
+        .enable_all()
+        .build()
+        .map_err(|error| RunError::Runtime(error.to_string()))?;
+    runtime.block_on(serve_all(config, environment, places, tcp, shutdown))
+}
+
+async fn serve_all(
+    config: &Config,
+    environment: Environment,
+    places: Places,
+    tcp: Option<std::net::TcpListener>,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let app = open(&places, environment, &shutdown).await?;
+    let logins = Logins {
+        uids: logins(config),
+        dashboard: keys::dashboard_token(&places.home("dashboard.token"))?,
+        nodes: places.home("nodes.json"),
+    };
+    let people = http::people(Arc::clone(&app), logins.clone())?;
+    let nodes = http::nodes(Arc::clone(&app), logins)?;
+    let listeners = Listeners::open(&places, tcp)?;
+    let indexing = tokio::spawn(Arc::clone(&app).index_own_log());
+    let tcp = async {
+        if let Some(listener) = listeners.tcp {
+            serve(listener, people.clone(), shutdown.clone()).await;
+        }
+    };
+    tokio::join!(
+        serve(listeners.api, people.clone(), shutdown.clone()),
+        serve(listeners.nodes, nodes, shutdown.clone()),
+        tcp,
+    );
+    for socket in ["api.sock", "nodes.sock"] {
+        remove_if_there(&places.run.join(socket))?;
+    }
+    indexing
+        .await
+        .map_err(|error| RunError::Runtime(error.to_string()))?;
+    app.store.close().await;
+    Ok(())
+}
+
+/// Root and the process' own uid may always log in: both can read the database anyway.
+fn logins(config: &Config) -> Vec<u32> {
+    let mut uids = config.login_uids.clone();
+    uids.push(0);
+    uids.push(rustix::process::getuid().as_raw());
+    uids
+}
+
+fn make_folders(places: &Places) -> Result<(), RunError> {
+    for (path, mode) in [
+        (places.home.clone(), 0o700),
+        (places.home("log"), 0o700),
+        (places.home("anchor"), 0o700),
+        (places.run.clone(), 0o711),
+    ] {
+        let made = DirBuilder::new().recursive(true).mode(mode).create(&path);
+        made.map_err(|source| file_error("make", &path, source))?;
+    }
+    Ok(())
+}
+
+async fn open(
+    places: &Places,
+    environment: Environment,
+    shutdown: &CancellationToken,
+) -> Result<Arc<App>, RunError> {
+    let (log, log_key) = open_log(places, environment).await?;
+    let store = Store::open(&places.home("control.db"))
+        .await
+        .map_err(RunError::Store)?;
+    let catalogue = Catalogue::builtin().map_err(|error| RunError::Connectors(chain(&error)))?;
+    let seed = keys::seed(&places.home("policy.key"))?;
+    let pair = Ed25519KeyPair::from_seed_unchecked(seed.expose_secret()).map_err(|_| RunError::Crypto)?;
+    let signer = StateSigner::new(pair);
+    let snapshot = store.snapshot().await.map_err(RunError::Store)?;
+    let published = Published::of(&snapshot, &signer).map_err(|problem| RunError::Start(problem.0.detail))?;
+    let newest = store.newest_change().await.map_err(RunError::Store)?;
+    let app = App {
+        store,
+        log,
+        log_key,
+        catalogue,
+        signer,
+        gateway_checkpoint: places.home("gateway.checkpoint"),
+        published: watch::Sender::new(Arc::new(published)),
+        indexed: watch::Sender::new(newest),
+        own_indexed: watch::Sender::new(0),
+        changing: Mutex::new(()),
+        taking: Mutex::new(()),
+        last_gap: Mutex::new(None),
+        shutdown: shutdown.clone(),
+    };
+    app.check_own_log().await?;
+    Ok(Arc::new(app))
+}
+
+/// Opens the own log and closes what the last process left open in it.
+async fn open_log(places: &Places, environment: Environment) -> Result<(Log, SigningKey), RunError> {
+    let seed: Secret<[u8; 32]> = keys::seed(&places.home("log.key"))?;
+    let key = || SigningKey::from_bytes(ORIGIN, seed.expose_secret()).map_err(|_| RunError::Crypto);
+    let options = Options {
+        dir: places.home("log"),
+        anchor: Some(places.home("anchor")),
+        origin: ORIGIN.to_owned(),
+        key: key()?,
+        segment_bytes: SEGMENT_BYTES,
+    };
+    let opened = tokio::task::spawn_blocking(move || Log::open_in(options, environment));
+    let opened = opened
+        .await
+        .map_err(|error| RunError::Runtime(error.to_string()))?;
+    let (log, recovery) = opened.map_err(|error| RunError::OwnLog(chain(&error)))?;
+    close_unfinished(&log, &recovery).await?;
+    Ok((log, key()?))
+}
+
+/// Binds the one address that confinement would not allow to be bound later.
+fn bind_tcp(config: &Config, places: &Places) -> Result<Option<std::net::TcpListener>, RunError> {
+    let Some(address) = config.listen else {
+        return Ok(None);
+    };
+    let listen_error = |source| RunError::Listen { address, source };
+    let listener = std::net::TcpListener::bind(address).map_err(listen_error)?;
+    let bound = listener.local_addr().map_err(listen_error)?;
+    let path = places.home("listen");
+    std::fs::write(&path, format!("{bound}\n")).map_err(|source| file_error("write", &path, source))?;
+    Ok(Some(listener))
+}
+
+struct Listeners {
+    api: Listener,
+    nodes: Listener,
+    tcp: Option<Listener>,
+}
+
+impl Listeners {
+    /// Makes the sockets, which says that everything behind them is ready.
+    fn open(places: &Places, tcp: Option<std::net::TcpListener>) -> Result<Self, RunError> {
+        let failed = |error: std::io::Error| RunError::Runtime(error.to_string());
+        let tcp = tcp.map(|socket| {
+            socket.set_nonblocking(true)?;
+            TcpListener::from_std(socket).map(Listener::Tcp)
+        });
+        Ok(Self {
+            api: Listener::Unix(bind_socket(&places.run.join("api.sock"))?),
+            nodes: Listener::Unix(bind_socket(&places.run.join("nodes.sock"))?),
+            tcp: tcp.transpose().map_err(failed)?,
+        })
+    }
+}
+
+/// Anybody may connect; who it is decides what they get.
+fn bind_socket(path: &Path) -> Result<UnixListener, RunError> {
+    remove_if_there(path)?;
+    let socket = UnixListener::bind(path).map_err(|source| file_error("listen on", path, source))?;
+    let open = std::fs::set_permissions(path, Permissions::from_mode(0o666));
+    open.map_err(|source| file_error("open", path, source))?;
+    Ok(socket)
+}
+
+fn remove_if_there(path: &Path) -> Result<(), RunError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(file_error("remove", path, source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn waiting_nodes_are_let_go_at_shutdown() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            data: dir.path().to_owned(),
+            listen: None,
+            login_uids: Vec::new(),
+        };
+        let (places, shutdown) = (Places::new(&config), CancellationToken::new());
+        make_folders(&places).unwrap();
+        let app = open(&places, Environment::default(), &shutdown).await.unwrap();
+        assert_eq!(app.newer_state(Some(0)).await.unwrap().revision, 1);
+        let waiting = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { app.newer_state(Some(1)).await.is_none() }
+        });
+        shutdown.cancel();
+        assert!(waiting.await.unwrap());
+    }
+}

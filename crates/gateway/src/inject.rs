@@ -1,0 +1,195 @@
+//! inject: the credential joins the call, against a permit and a receipt.
+//!
+//! A [`Credentialed`] request has one constructor, [`inject`], and `forward` sends nothing else: what was not
+//! decided or not recorded cannot leave. Whatever the cage sent as a credential is dropped here.
+
+use bytes::Bytes;
+use clawstaff_audit::Receipt;
+use clawstaff_connectors::{Auth, AuthScheme, RecordKind};
+use clawstaff_policy::Permit;
+use clawstaff_types::Secret;
+use clawstaff_vault::{ReleaseError, Vault};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use http_body_util::Full;
+
+use crate::map::Call;
+
+/// A request that carries the real credential. It can be sent once, and only by `forward`.
+#[derive(Debug)]
+#[must_use = "a credentialed request that is dropped is not sent"]
+pub struct Credentialed {
+    request: Request<Full<Bytes>>,
+    secret: Secret<String>,
+    own_address: bool,
+    patient: bool,
+}
+
+impl Credentialed {
+    /// Takes it apart for sending: the request, the secret in it (to mask its echo), whether the organization
+    /// itself named the address, and whether the answer may take long.
+    pub(crate) fn into_parts(self) -> (Request<Full<Bytes>>, Secret<String>, bool, bool) {
+        (self.request, self.secret, self.own_address, self.patient)
+    }
+}
+
+/// The credential could not join the call; nothing was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum InjectError {
+    /// The permit is for another call.
+    #[error("the permit is for another call than the one to be sent")]
+    OtherCall,
+    /// The vault did not release it.
+    #[error("releasing the credential: {0}")]
+    Release(#[from] ReleaseError),
+    /// It cannot travel in a header.
+    #[error("the credential of connection `{0}` has characters that cannot travel in a header")]
+    NotAHeader(clawstaff_types::ConnectionName),
+    /// The call does not make a request.
+    #[error("putting the request together: {0}")]
+    Request(#[from] http::Error),
+}
+
+/// Headers that never travel from a cage to an upstream, besides the connector's own credential header.
+const DROPPED: [&str; 31] = [
+    "accept-encoding",
+    "alt-used",
+    "api-key",
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "origin",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "referer",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-api-key",
+    "x-client-ip",
+    "x-forwarded-for",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-forwarded-server",
+    "x-real-ip",
+    "x-goog-api-key",
+];
+
+/// Releases the credential of the call's connection and puts the request together as it goes on the wire.
+///
+/// # Errors
+/// When the vault refuses or the credential cannot travel; nothing was sent.
+pub async fn inject(
+    vault: &Vault,
+    permit: Permit,
+    receipt: &Receipt,
+    call: Call,
+) -> Result<Credentialed, InjectError> {
+    if call.digest != *permit.digest() {
+        return Err(InjectError::OtherCall);
+    }
+    let host = call.link.base.host().to_owned();
+    let own_hosts = own_hosts(&call);
+    let secret = vault
+        .release(&permit, receipt, &call.link.connection, &host, &own_hosts)
+        .await?;
+    let auth = call.link.connector.auth();
+    let mut headers = travelling(&call.headers, auth);
+    if let Some(media_type) = &call.content_type {
+        headers.insert(
+            header::CONTENT_TYPE,
+            media_type.parse().map_err(http::Error::from)?,
+        );
+    }
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    for (name, value) in &auth.extra_headers {
+        headers.entry(name).or_insert_with(|| value.clone());
+    }
+    let (name, value) =
+        credential(auth, &secret).ok_or_else(|| InjectError::NotAHeader(call.link.name().clone()))?;
+    headers.insert(name, value);
+    let mut request = Request::builder()
+        .method(call.method)
+        .uri(format!("{}{}", call.link.base.url(), call.path_and_query))
+        .body(Full::new(call.body))?;
+    *request.headers_mut() = headers;
+    Ok(Credentialed {
+        request,
+        secret,
+        own_address: call.link.own_address(),
+        patient: call.mapped.record == RecordKind::Model,
+    })
+}
+
+/// The hosts to which the connection's credential may go: the one address that its organization gave it, or
+/// those of the connector.
+fn own_hosts(call: &Call) -> Vec<String> {
+    if call.link.own_address() {
+        return vec![call.link.base.host().to_owned()];
+    }
+    let patterns = call.link.connector.hosts().iter();
+    patterns.map(|pattern| pattern.as_str().to_owned()).collect()
+}
+
+fn credential(auth: &Auth, secret: &Secret<String>) -> Option<(HeaderName, HeaderValue)> {
+    let text = secret.expose_secret();
+    let (name, value) = match &auth.scheme {
+        AuthScheme::Bearer => {
+            let whole = Secret::new(format!("Bearer {text}"));
+            (
+                header::AUTHORIZATION,
+                HeaderValue::from_str(whole.expose_secret()),
+            )
+        }
+        AuthScheme::Header { name } => (name.clone(), HeaderValue::from_str(text)),
+    };
+    let mut value = value.ok()?;
+    value.set_sensitive(true);
+    Some((name, value))
+}
+
+/// The cage's headers that may travel: no credential, nothing between two hops, nothing about proxies.
+fn travelling(sent: &HeaderMap, auth: &Auth) -> HeaderMap {
+    let named: Vec<String> = sent
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    let own = match &auth.scheme {
+        AuthScheme::Bearer => None,
+        AuthScheme::Header { name } => Some(name),
+    };
+    let mut headers = HeaderMap::with_capacity(sent.len() + 4);
+    for (name, value) in sent {
+        let dropped = DROPPED.contains(&name.as_str())
+            || name.as_str().starts_with("proxy-")
+            || name.as_str().starts_with("sec-")
+            || named.iter().any(|n| n == name.as_str())
+            || own == Some(name)
+            || looks_like_a_credential(value, auth);
+        if !dropped {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    headers
+}
+
+/// Whether a value has the placeholder's shape, in whatever header.
+fn looks_like_a_credential(value: &HeaderValue, auth: &Auth) -> bool {
+    let marker = format!("{}placeholder-", auth.placeholder_prefix);
+    value
+        .as_bytes()
+        .windows(marker.len())
+        .any(|window| window == marker.as_bytes())
+}

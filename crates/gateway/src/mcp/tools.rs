@@ -1,0 +1,224 @@
+//! The tools of one Claw: exactly its granted actions. Anything else is unknown to it.
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::Bytes;
+use clawstaff_connectors::Action;
+use clawstaff_types::{Access, ClawName, Decision, Digest, EventKind};
+use http::Response;
+use http_body_util::{BodyExt as _, Full};
+use jiff::Timestamp;
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    model::{
+        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, JsonObject,
+        ListToolsResult, PaginatedRequestParams, ProtocolVersion, ServerCapabilities, ServerConfig, Tool,
+        ToolAnnotations,
+    },
+    service::RequestContext,
+};
+
+use crate::{
+    body::Body,
+    line::{self, Ask},
+    map::Route,
+    parse::{MAX_BODY, Via},
+    problem::Refusal,
+    record::{Stop, Who},
+    shared::Gateway,
+    state::{Link, State},
+};
+
+/// Serves one Claw.
+#[derive(Clone)]
+pub(super) struct Tools {
+    gateway: Arc<Gateway>,
+    claw: ClawName,
+}
+
+/// One tool: an action through a connection, under the name that the Claw calls it by.
+struct Offered<'a> {
+    name: String,
+    link: &'a Arc<Link>,
+    action: &'a Action,
+    tool: &'a clawstaff_connectors::Tool,
+}
+
+impl Tools {
+    pub(super) const fn new(gateway: Arc<Gateway>, claw: ClawName) -> Self {
+        Self { gateway, claw }
+    }
+
+    /// Makes a request of a tool call and walks the line with it.
+    async fn call(&self, params: CallToolRequestParams) -> Result<CallToolResult, ErrorData> {
+        let state = self.gateway.state.load_full();
+        let Some(offered) = offered(&state, &self.claw).find(|offered| offered.name == params.name) else {
+            return Err(self.unknown(&state, &params.name).await);
+        };
+        let arguments = params.arguments.unwrap_or_default();
+        let built = match offered.link.connector.build(&offered.action.id, &arguments) {
+            Ok(built) => built,
+            Err(error) => return Ok(failed(&error.to_string())),
+        };
+        let mut request = http::Request::builder()
+            .method(built.method)
+            .uri(built.path_and_query);
+        if let Some(media_type) = built.content_type {
+            request = request.header(http::header::CONTENT_TYPE, media_type);
+        }
+        let Ok(request) = request.body(Full::new(built.body)) else {
+            return Ok(failed("the arguments do not make a request"));
+        };
+        let ask = Ask {
+            claw: self.claw.clone(),
+            via: Via::Door,
+            route: Route::Relative(Arc::clone(offered.link)),
+            request,
+            max_body: MAX_BODY,
+        };
+        match line::walk(&self.gateway, ask).await {
+            Ok(response) => Ok(result(&offered, response).await),
+            Err(refusal) => Ok(refused(&refusal)),
+        }
+    }
+
+    /// A tool that is not granted looks like one that does not exist. That it was tried is on record.
+    async fn unknown(&self, state: &State, name: &str) -> ErrorData {
+        let who = Who::now(&self.gateway, state, &self.claw);
+        let reason = "no grant for the tool, or no such tool";
+        let mut event = who.refused(EventKind::ToolDenied, Decision::Deny, reason);
+        if let Some(aimed) = all(state).find(|aimed| aimed.name == name) {
+            event.connection = Some(aimed.link.name().clone());
+            event.action = Some(aimed.action.id.clone());
+        }
+        let stop = Stop::Denied {
+            refusal: Refusal::denied(reason),
+            event: Box::new(event),
+            call: Digest::of(b""),
+        };
+        let refusal = line::told(&self.gateway, &who, stop).await;
+        if refusal.status == http::StatusCode::FORBIDDEN {
+            let shown: String = name.chars().take(64).collect();
+            ErrorData::invalid_params(format!("Unknown tool: {shown}"), None)
+        } else {
+            ErrorData::internal_error(refusal.detail, None)
+        }
+    }
+}
+
+/// Every tool of every connection. Where two connections have one connector, the connection's name is in front.
+fn all(state: &State) -> impl Iterator<Item = Offered<'_>> {
+    state.links().flat_map(move |link| {
+        let alone = state
+            .links()
+            .filter(|other| other.connector.id() == link.connector.id())
+            .count()
+            == 1;
+        link.connector.tools().map(move |(action, tool)| Offered {
+            name: if alone {
+                tool.name.clone()
+            } else {
+                let prefix = link.name().as_str().replace('-', "_");
+                format!("{prefix}__{}", tool.name).chars().take(64).collect()
+            },
+            link,
+            action,
+            tool,
+        })
+    })
+}
+
+fn offered<'a>(state: &'a State, claw: &'a ClawName) -> impl Iterator<Item = Offered<'a>> {
+    let now = Timestamp::now();
+    all(state).filter(move |offered| state.speaks_of(claw, offered.link, offered.action, now))
+}
+
+fn as_tool(offered: &Offered<'_>) -> Tool {
+    let schema = match &offered.tool.input_schema {
+        serde_json::Value::Object(schema) => schema.clone(),
+        _ => JsonObject::new(),
+    };
+    let description: Cow<'static, str> = offered.tool.description.clone().into();
+    let mut tool = Tool::new(offered.name.clone(), description, Arc::new(schema));
+    tool.title = Some(offered.action.title.clone());
+    let annotations = ToolAnnotations::new()
+        .read_only(offered.action.access == Access::Read)
+        .destructive(offered.action.access == Access::Destructive);
+    tool.annotations = Some(annotations);
+    tool
+}
+
+/// The service's answer as a tool result: its text, and its JSON where it is an object.
+async fn result(offered: &Offered<'_>, response: Response<Body>) -> CallToolResult {
+    let status = response.status();
+    let bytes: Bytes = match response.into_body().collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(_) => return failed("the service's answer broke off; it may have taken effect"),
+    };
+    let connector = &offered.link.connector;
+    let succeeded = connector
+        .summarise(&offered.action.id, status.as_u16(), &bytes)
+        .succeeded;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    if !succeeded {
+        return failed(&format!("the service answered {}: {text}", status.as_u16()));
+    }
+    let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
+    result.structured_content = serde_json::from_slice(&bytes)
+        .ok()
+        .filter(serde_json::Value::is_object);
+    result
+}
+
+fn failed(text: &str) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(text)])
+}
+
+/// A refusal as a tool result, with the same problem document that an HTTP client reads.
+fn refused(refusal: &Refusal) -> CallToolResult {
+    let mut result = failed(&format!("{}: {}", refusal.title, refusal.detail));
+    result.structured_content = serde_json::to_value(refusal.to_problem()).ok();
+    result
+}
+
+impl ServerHandler for Tools {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder().enable_tools().build();
+        ServerConfig::new(capabilities)
+            .with_server_info(Implementation::new("clawstaff-gateway", env!("CARGO_PKG_VERSION")))
+            .with_instructions(
+                "These are the actions granted to this Claw. A call that is refused says which rule refused it.",
+            )
+    }
+
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        Cow::Borrowed(ProtocolVersion::KNOWN_VERSIONS)
+    }
+
+    async fn list_tools(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let state = self.gateway.state.load_full();
+        let tools = offered(&state, &self.claw)
+            .map(|offered| as_tool(&offered))
+            .collect();
+        Ok(ListToolsResult::with_all_items(tools))
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        let state = self.gateway.state.load_full();
+        offered(&state, &self.claw)
+            .find(|offered| offered.name == name)
+            .map(|offered| as_tool(&offered))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        self.call(request).await.map(CallToolResponse::Complete)
+    }
+}

@@ -1,0 +1,370 @@
+//! The gateway as a process: confine, open, restore, serve, end.
+//!
+//! `$DATA/gateway` is the gateway's alone; see `Layout`. The order matters: confinement comes before anything
+//! else exists that could escape it, the log before anything that must be recorded, the last good state before
+//! the first door.
+
+pub(crate) mod http;
+mod recovery;
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    thread,
+    time::Duration,
+};
+
+use clawstaff_audit::{AppendError, DEFAULT_SEGMENT_BYTES, Log, NoteError, Options, Recovery, SigningKey};
+use clawstaff_types::Secret;
+use clawstaff_vault::{
+    Vault,
+    seal::{KeyFileError, PrivateKey},
+};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    confine::{self, ConfineError, Confinement, Plan},
+    inbox::{self, Clock, Inbox, InboxError, InboxKey, KeyError},
+    ingress,
+    local::{self, Callers},
+    node::{self, GuardrailsError, Node, NodeEnd},
+    shared::{Gateway, Instance, Parts, StartError},
+};
+
+/// The log's name and its key's.
+const ORIGIN: &str = "clawstaff.local/gateway";
+/// Places where hosts put secrets for processes to read.
+const SECRET_MOUNTS: [&str; 3] = ["/run/secrets", "/var/run/secrets", "/etc/clawstaff"];
+/// How often doors that could not be opened are tried again.
+const RETRY_DOORS: Duration = Duration::from_secs(10);
+/// What may still run when the process ends.
+const LAST_WORK: Duration = Duration::from_secs(5);
+const MAX_SMALL_FILE: u64 = 64 * 1024;
+
+/// Where the gateway works.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `$DATA`
+    pub data: PathBuf,
+    /// Where inbound events arrive; port 0 takes a free one.
+    pub ingress: SocketAddr,
+    /// PEM file with further certificate authorities to trust for upstreams.
+    pub extra_ca: Option<PathBuf>,
+    /// Users of the local API besides root and the gateway's own: the runner's uid, and whose `up` it was.
+    pub local_uids: Vec<u32>,
+}
+
+/// Why the gateway does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A directory could not be made.
+    #[error("cannot make the directory `{}`: {source}", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A file could not be read or written.
+    #[error("cannot use `{}`: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The process could not be confined.
+    #[error("cannot confine the gateway")]
+    Confine(#[from] ConfineError),
+    /// The log's key.
+    #[error("cannot use the log's key")]
+    LogKey(#[from] NoteError),
+    /// The log.
+    #[error("cannot open the gateway's log")]
+    Log(#[from] clawstaff_audit::OpenError),
+    /// What a crash left cannot be recorded.
+    #[error("cannot record what the last run left unfinished")]
+    Recovery(#[from] AppendError),
+    /// The vault.
+    #[error("cannot open the vault")]
+    Vault(#[from] clawstaff_vault::OpenError),
+    /// The sealing key.
+    #[error("cannot use the sealing key")]
+    SealKey(#[from] KeyFileError),
+    /// The inbox's key.
+    #[error("cannot use the inbox's key")]
+    InboxKey(#[from] KeyError),
+    /// The inbox.
+    #[error("cannot open the inbox")]
+    Inbox(#[from] InboxError),
+    /// The shared state.
+    #[error("cannot prepare the gateway")]
+    Start(#[from] StartError),
+    /// The host's guardrails.
+    #[error("cannot use the host's guardrails")]
+    Guardrails(#[from] GuardrailsError),
+    /// A listener.
+    #[error("cannot listen on {what}: {source}")]
+    Listen {
+        /// The address.
+        what: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The threads could not be started.
+    #[error("cannot start the gateway's threads: {0}")]
+    Threads(io::Error),
+    /// The process must be started again.
+    #[error("the gateway ends to be started again")]
+    Again(#[from] NodeEnd),
+    /// A thread of the gateway panicked.
+    #[error("the gateway ended unexpectedly")]
+    Panicked,
+}
+
+/// `$DATA` as the gateway sees it.
+#[derive(Debug, Clone)]
+struct Layout {
+    data: PathBuf,
+    own: PathBuf,
+    keys: PathBuf,
+    doors: PathBuf,
+    run: PathBuf,
+}
+
+impl Layout {
+    fn of(data: &Path) -> Self {
+        let own = data.join("gateway");
+        Self {
+            data: data.to_owned(),
+            keys: own.join("keys"),
+            doors: data.join("doors"),
+            run: data.join("run"),
+            own,
+        }
+    }
+
+    /// Makes what is missing. A directory that is there keeps its mode and owner: `up` has set them.
+    fn make(&self) -> Result<(), RunError> {
+        let private = [
+            &self.own,
+            &self.keys,
+            &self.own.join("anchor"),
+            &self.own.join("log"),
+        ];
+        let dirs = private.into_iter().map(|dir| (dir.clone(), 0o700));
+        for (path, mode) in dirs.chain([(self.doors.clone(), 0o710), (self.run.clone(), 0o711)]) {
+            let made = std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(mode)
+                .create(&path);
+            made.map_err(|source| RunError::Directory { path, source })?;
+        }
+        Ok(())
+    }
+
+    fn node(&self) -> node::Paths {
+        node::Paths {
+            data: self.data.clone(),
+            socket: self.run.join("nodes.sock"),
+            token: self.own.join("node.token"),
+            state_key: self.own.join("state_key"),
+            state: self.own.join("state.json"),
+            cosigned: self.own.join("cosigned.checkpoint"),
+            guardrails: self.own.join("guardrails.toml"),
+        }
+    }
+}
+
+static CONFINED: OnceLock<Confinement> = OnceLock::new();
+
+/// Confines the whole process, if called before it has a second thread: the first thing that `main` does.
+/// Without it, [`run`] confines a thread of its own and everything it starts, and leaves the caller's alone.
+///
+/// # Errors
+/// When directories cannot be made or a layer refuses.
+pub fn confine_process(config: &Config) -> Result<(), RunError> {
+    let confinement = confine_thread(config)?;
+    let _first = CONFINED.set(confinement);
+    Ok(())
+}
+
+/// Runs the gateway until `shutdown`.
+///
+/// # Errors
+/// When it cannot start, or must be started again.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+    if let Some(confinement) = CONFINED.get() {
+        return serve(config, confinement.clone(), shutdown).await;
+    }
+    let (done, ended) = tokio::sync::oneshot::channel();
+    let work = move || {
+        let _sent = done.send(run_confined(config, shutdown));
+    };
+    thread::Builder::new()
+        .name("gateway".to_owned())
+        .spawn(work)
+        .map_err(RunError::Threads)?;
+    ended.await.unwrap_or(Err(RunError::Panicked))
+}
+
+/// Confines this thread, then starts the runtime whose threads inherit that.
+fn run_confined(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+    let confinement = confine_thread(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("gateway")
+        .enable_all()
+        .build()
+        .map_err(RunError::Threads)?;
+    let ended = runtime.block_on(serve(config, confinement, shutdown));
+    runtime.shutdown_timeout(LAST_WORK);
+    ended
+}
+
+fn confine_thread(config: &Config) -> Result<Confinement, RunError> {
+    let layout = Layout::of(&config.data);
+    layout.make()?;
+    let mut readable: Vec<PathBuf> = SECRET_MOUNTS.iter().map(PathBuf::from).collect();
+    readable.extend(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from));
+    readable.extend(config.extra_ca.clone());
+    readable.extend(node::places_of_credentials(&layout.node()));
+    let plan = Plan {
+        own: vec![layout.own.clone(), layout.doors.clone(), layout.run.clone()],
+        readable,
+        may_exec: !allowed_commands(&layout.own)?.is_empty(),
+    };
+    Ok(confine::apply(&plan)?)
+}
+
+/// The command lines that `exec:` credentials may run: one a line in `exec.allow`, a file of this host's.
+fn allowed_commands(own: &Path) -> Result<Vec<String>, RunError> {
+    let path = own.join("exec.allow");
+    match inbox::read_bounded(&path, MAX_SMALL_FILE) {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let lines = text
+                .lines()
+                .map(str::trim)
+                .filter(|line| !line.is_empty() && !line.starts_with('#'));
+            Ok(lines.map(ToOwned::to_owned).collect())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(RunError::File { path, source }),
+    }
+}
+
+async fn serve(
+    config: Config,
+    confinement: Confinement,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let layout = Layout::of(&config.data);
+    let (log_key, node_key) = log_keys(&layout.keys.join("log.key"))?;
+    let log_vkey = log_key.vkey();
+    let (log, left) = open_log(&layout, log_key)?;
+    recovery::settle(&log, &left).await?;
+
+    let listen = |what: String| move |source| RunError::Listen { what, source };
+    let events = TcpListener::bind(config.ingress)
+        .await
+        .map_err(listen(config.ingress.to_string()))?;
+    let address = events.local_addr().map_err(listen(config.ingress.to_string()))?;
+    let instance = Instance {
+        ingress: format!("http://{address}"),
+        log_vkey,
+        extra_ca: config.extra_ca.clone(),
+    };
+    let gateway = open_gateway(&layout, log, instance)?;
+    let node = Node::prepare(Arc::clone(&gateway), layout.node(), node_key, confinement).await?;
+
+    let socket = layout.run.join("gateway.sock");
+    let host = local::bind(&socket).map_err(listen(socket.display().to_string()))?;
+    tracing::info!(ingress = %address, local = %socket.display(), "the gateway is up");
+
+    let ending = shutdown.child_token();
+    let tasks = TaskTracker::new();
+    let router = ingress::router(Arc::clone(&gateway), Clock::system());
+    tasks.spawn(ingress::serve(events, router, ending.clone()));
+    tasks.spawn(local::serve(
+        Arc::clone(&gateway),
+        host,
+        Callers::new(&config.local_uids),
+        ending.clone(),
+    ));
+    tasks.spawn(recovery::report_given_up(Arc::clone(&gateway), ending.clone()));
+    tasks.spawn(retry_doors(Arc::clone(&gateway), ending.clone()));
+    tasks.close();
+
+    let ended = node.run(ending.clone()).await;
+    ending.cancel();
+    gateway.shut_doors();
+    if tokio::time::timeout(LAST_WORK, tasks.wait()).await.is_err() {
+        tracing::warn!("some connections were cut at the end");
+    }
+    let _gone = std::fs::remove_file(&socket);
+    tracing::info!("the gateway is down");
+    Ok(ended?)
+}
+
+fn open_log(layout: &Layout, key: SigningKey) -> Result<(Log, Recovery), RunError> {
+    Ok(Log::open(Options {
+        dir: layout.own.join("log"),
+        anchor: Some(layout.own.join("anchor/checkpoint")),
+        origin: ORIGIN.to_owned(),
+        key,
+        segment_bytes: DEFAULT_SEGMENT_BYTES,
+    })?)
+}
+
+fn open_gateway(layout: &Layout, log: Log, instance: Instance) -> Result<Arc<Gateway>, RunError> {
+    let commands = allowed_commands(&layout.own)?;
+    let key = InboxKey::load_or_create(&layout.keys.join("inbox.key"))?;
+    Ok(Gateway::new(Parts {
+        log,
+        vault: Vault::open(&layout.own.join("vault"))?.with_commands(commands),
+        inbox: Inbox::open(&layout.own.join("inbox"), key)?,
+        seal_key: PrivateKey::load_or_create(&layout.keys.join("seal.key"))?,
+        doors_dir: layout.doors.clone(),
+        keys_dir: layout.keys.clone(),
+        instance,
+    })?)
+}
+
+/// The log's key twice: for the log, and for checkpoints of batches on their way to the control plane.
+fn log_keys(path: &Path) -> Result<(SigningKey, SigningKey), RunError> {
+    let file = |source| RunError::File {
+        path: path.to_owned(),
+        source,
+    };
+    if !path.exists() {
+        let fresh = SigningKey::generate(ORIGIN)?;
+        inbox::replace(path, fresh.to_bytes().expose_secret()).map_err(file)?;
+    }
+    let bytes = Secret::new(inbox::read_bounded(path, 33).map_err(file)?);
+    let seed: Secret<[u8; 32]> = match bytes.expose_secret().as_slice().try_into() {
+        Ok(seed) => Secret::new(seed),
+        Err(_) => return Err(file(io::Error::other("a log key is 32 bytes"))),
+    };
+    let key = || SigningKey::from_bytes(ORIGIN, seed.expose_secret());
+    Ok((key()?, key()?))
+}
+
+async fn retry_doors(gateway: Arc<Gateway>, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(RETRY_DOORS) => {}
+        }
+        let state = gateway.state.load_full();
+        let behind = |door: Option<clawstaff_api::local::Door>| {
+            door.is_none_or(|door| door.gateway_revision != state.revision())
+        };
+        if state.claw_names().any(|claw| behind(gateway.door(claw))) {
+            gateway.retry_doors().await;
+        }
+    }
+}

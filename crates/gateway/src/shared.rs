@@ -1,0 +1,204 @@
+//! The gateway's shared state: one value, handed to everything as `Arc<Gateway>`.
+//!
+//! It holds what several parts need and no behaviour beyond adopting a new desired state. It must not know who
+//! calls it: doors, node and ingress are equals here.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use clawstaff_api::nodes::GatewayState;
+use clawstaff_audit::Log;
+use clawstaff_types::ClawName;
+use clawstaff_vault::{Vault, seal::PrivateKey};
+use tokio::sync::watch;
+
+use crate::{
+    budget::Budgets,
+    commit::Commitments,
+    doors::Doors,
+    forward::{Upstream, UpstreamError},
+    inbox::Inbox,
+    limits::Limits,
+    state::{State, StateError},
+    tls::Authorities,
+    waits::Waits,
+};
+
+/// What the process opens before a [`Gateway`] can be made of it.
+#[derive(Debug)]
+pub struct Parts {
+    /// The gateway's own log; nothing happens that it does not hold.
+    pub log: Log,
+    /// The secrets.
+    pub vault: Vault,
+    /// The Claws' durable inboxes.
+    pub inbox: Inbox,
+    /// Opens what was sealed to this gateway.
+    pub seal_key: PrivateKey,
+    /// `$DATA/doors`: one directory per cage is made in here.
+    pub doors_dir: PathBuf,
+    /// `$DATA/gateway/keys`: `commit/` and `ca/` are made in here, 0700.
+    pub keys_dir: PathBuf,
+    /// Settings of this installation.
+    pub instance: Instance,
+}
+
+/// Settings of this installation that the parts of the gateway read.
+#[derive(Debug, Clone, Default)]
+pub struct Instance {
+    /// `http://host:port` where inbound events arrive.
+    pub ingress: String,
+    /// C2SP vkey of the gateway's log.
+    pub log_vkey: String,
+    /// PEM file with further certificate authorities to trust for upstreams, if any.
+    pub extra_ca: Option<PathBuf>,
+}
+
+/// The shared state of the gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The desired state in force, whole and immutable; replaced by [`Gateway::adopt`] only.
+    pub state: ArcSwap<State>,
+    /// The gateway's own log.
+    pub log: Log,
+    /// The secrets.
+    pub vault: Vault,
+    /// The Claws' durable inboxes.
+    pub inbox: Inbox,
+    /// Opens what was sealed to this gateway.
+    pub seal_key: PrivateKey,
+    /// `$DATA/doors`.
+    pub doors_dir: PathBuf,
+    /// Per Claw: whether its init reported the agent ready.
+    pub ready: Readiness,
+    /// Settings of this installation.
+    pub instance: Instance,
+    pub(crate) waits: Waits,
+    /// The revision in force, for whoever must notice a change at once.
+    pub(crate) revisions: watch::Sender<u64>,
+    pub(crate) upstream: Upstream,
+    pub(crate) budgets: Budgets,
+    pub(crate) limits: Limits,
+    pub(crate) commitments: Commitments,
+    pub(crate) authorities: Authorities,
+    pub(crate) doors: Doors,
+}
+
+impl Gateway {
+    /// Puts the gateway together, with an empty state: no Claw, no door, everything denied.
+    ///
+    /// # Errors
+    /// When the extra certificate authorities cannot be read or the built-in manifests are broken.
+    pub fn new(parts: Parts) -> Result<Arc<Self>, StartError> {
+        Self::with_waits(parts, Waits::default())
+    }
+
+    /// The same with other waits.
+    ///
+    /// # Errors
+    /// See [`Gateway::new`].
+    pub fn with_waits(parts: Parts, waits: Waits) -> Result<Arc<Self>, StartError> {
+        let upstream = Upstream::new(parts.instance.extra_ca.as_deref())?;
+        Ok(Arc::new(Self {
+            state: ArcSwap::from_pointee(State::empty()?),
+            log: parts.log,
+            vault: parts.vault,
+            inbox: parts.inbox,
+            seal_key: parts.seal_key,
+            doors: Doors::default(),
+            doors_dir: parts.doors_dir,
+            ready: Readiness::default(),
+            instance: parts.instance,
+            waits,
+            revisions: watch::Sender::new(0),
+            upstream,
+            budgets: Budgets::default(),
+            limits: Limits::default(),
+            commitments: Commitments::new(parts.keys_dir.join("commit")),
+            authorities: Authorities::new(parts.keys_dir.join("ca")),
+        }))
+    }
+
+    /// Compiles `wanted` and, if all of it is sound, puts it in force and reconciles the doors with it.
+    /// Otherwise nothing changes and the last good state stays in force.
+    ///
+    /// A door that cannot be opened does not hold the state back: it is retried by the next call and is
+    /// absent from [`Gateway::door`] until then.
+    ///
+    /// # Errors
+    /// When the state does not compile, or its revision is not above the one in force.
+    pub async fn adopt(self: &Arc<Self>, wanted: GatewayState) -> Result<(), StateError> {
+        let next = State::compile(wanted)?;
+        let now = self.state.load().revision();
+        if next.revision() <= now {
+            return Err(StateError::Stale {
+                offered: next.revision(),
+                in_force: now,
+            });
+        }
+        let revision = next.revision();
+        self.state.store(Arc::new(next));
+        self.revisions.send_replace(revision);
+        crate::doors::reconcile(self).await;
+        Ok(())
+    }
+}
+
+/// The gateway could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The empty state does not compile: the built-in manifests are broken.
+    #[error("preparing the empty state: {0}")]
+    State(#[from] StateError),
+    /// The client toward upstreams cannot be made.
+    #[error("preparing the client toward upstreams: {0}")]
+    Upstream(#[from] UpstreamError),
+}
+
+/// Which Claws reported themselves ready. The cage says so of itself, so nothing is decided by it.
+#[derive(Debug)]
+pub struct Readiness {
+    known: Mutex<BTreeMap<ClawName, bool>>,
+    changed: watch::Sender<u64>,
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self {
+            known: Mutex::default(),
+            changed: watch::Sender::new(0),
+        }
+    }
+}
+
+impl Readiness {
+    /// Notes what the init of `claw` said.
+    pub fn set(&self, claw: &ClawName, ready: bool) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.insert(claw.clone(), ready) != Some(ready) {
+            self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    /// Forgets a Claw that is gone.
+    pub fn forget(&self, claw: &ClawName) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.remove(claw).is_some() {
+            self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    /// What is known now.
+    pub fn all(&self) -> BTreeMap<ClawName, bool> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes whenever [`Readiness::all`] does.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+}

@@ -1,0 +1,19 @@
+//! The gateway from outside: a cage on one side, a service on the other, the log beside them.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod bounds;
+mod disk;
+mod doors;
+mod failures;
+mod interception;
+mod line;
+mod mcp;
+mod models;
+mod upstream;
+mod world;

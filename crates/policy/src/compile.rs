@@ -1,0 +1,258 @@
+//! From the grants and guardrails of an organization to an index of Cedar policies.
+//!
+//! Whatever could not be enforced exactly as it reads is refused here, so that the control plane finds out when
+//! it is saved and the gateway keeps its last good policy. After this nothing about a policy can fail.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use cedar_policy::{PolicySet, Template, ValidationMode, Validator};
+use clawstaff_types::{ClawName, ConnectionName, Grant, GrantId, Guardrail, GuardrailName, Mode};
+
+use crate::{
+    slice::{Builder, Link, Slices, link_one},
+    translate::Shape,
+    words::Words,
+};
+
+/// Patterns, values or members that one grant or guardrail may list.
+const MAX_LISTED: usize = 256;
+/// Bytes of an argument's name, and of a value it may have.
+const MAX_ARGUMENT: usize = 1024;
+
+/// Why grants and guardrails are not a policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// Two grants have the same id.
+    #[error("two grants have the id `{0}`")]
+    DuplicateGrant(GrantId),
+    /// Two guardrails have the same name.
+    #[error("two guardrails have the name `{0}`")]
+    DuplicateGuardrail(GuardrailName),
+    /// A grant says less or more than can be enforced.
+    #[error("grant `{id}`: {why}")]
+    Grant {
+        /// The grant.
+        id: GrantId,
+        /// What is wrong with it, and the remedy.
+        why: String,
+    },
+    /// A guardrail says less or more than can be enforced.
+    #[error("guardrail `{name}`: {why}")]
+    Guardrail {
+        /// The guardrail.
+        name: GuardrailName,
+        /// What is wrong with it, and the remedy.
+        why: String,
+    },
+    /// Cedar refused what we made of it: a defect of this program, never of the input.
+    #[error("cedar refused the translation: {0}")]
+    Cedar(String),
+}
+
+/// The grants of one Claw.
+#[derive(Debug, Default)]
+pub(crate) struct ClawPolicies {
+    pub(crate) connections: HashMap<ConnectionName, ConnectionPolicies>,
+    /// Places of its grants in the policy's list.
+    pub(crate) grants: Vec<usize>,
+}
+
+/// The grants of one Claw on one connection.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionPolicies {
+    pub(crate) allow: Slices,
+    pub(crate) ask: Slices,
+    /// The arguments that conditions of these grants speak of.
+    pub(crate) argument_names: BTreeSet<String>,
+}
+
+/// What [`compile`] makes.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) words: Words,
+    pub(crate) claws: HashMap<ClawName, ClawPolicies>,
+    pub(crate) guardrails: Slices,
+    pub(crate) templates: Vec<Template>,
+}
+
+pub(crate) fn compile(grants: &[Grant], guardrails: &[Guardrail]) -> Result<Compiled, CompileError> {
+    let words = Words::new().map_err(CompileError::Cedar)?;
+    let mut shapes = Shapes::default();
+    let guardrails = index_guardrails(guardrails, &mut shapes)?;
+    let claws = index_grants(grants, &mut shapes)?;
+    let templates = shapes.validated(&words)?;
+    Ok(Compiled {
+        words,
+        claws,
+        guardrails,
+        templates,
+    })
+}
+
+/// The distinct shapes, each with one template.
+#[derive(Debug, Default)]
+struct Shapes {
+    places: HashMap<Shape, usize>,
+    templates: Vec<Template>,
+}
+
+impl Shapes {
+    fn place(&mut self, shape: Shape) -> Result<usize, CompileError> {
+        if let Some(place) = self.places.get(&shape) {
+            return Ok(*place);
+        }
+        let place = self.templates.len();
+        let template = shape
+            .template(&format!("template-{place}"))
+            .and_then(Template::from_pst)
+            .map_err(|e| CompileError::Cedar(e.to_string()))?;
+        self.templates.push(template);
+        self.places.insert(shape, place);
+        Ok(place)
+    }
+
+    /// Validates every template strictly against the schema, once linked as grants and guardrails link it.
+    fn validated(self, words: &Words) -> Result<Vec<Template>, CompileError> {
+        let mut set = PolicySet::new();
+        let resource = words.resource("*");
+        for (shape, place) in &self.places {
+            let link = Link {
+                template: *place,
+                claw: matches!(shape, Shape::Grant { .. }).then(|| "any".into()),
+                id: format!("link-{place}").into(),
+            };
+            self.templates
+                .get(*place)
+                .and_then(|template| link_one(&mut set, words, template, &link, &resource))
+                .ok_or_else(|| CompileError::Cedar(format!("template {place} cannot be linked")))?;
+        }
+        let result = Validator::new(words.schema.clone()).validate(&set, ValidationMode::Strict);
+        match result.validation_errors().next() {
+            Some(error) => Err(CompileError::Cedar(error.to_string())),
+            None => Ok(self.templates),
+        }
+    }
+}
+
+fn index_guardrails(guardrails: &[Guardrail], shapes: &mut Shapes) -> Result<Slices, CompileError> {
+    let mut seen = HashSet::new();
+    let mut index = Builder::default();
+    for guardrail in guardrails {
+        let name = &guardrail.name;
+        if !seen.insert(name) {
+            return Err(CompileError::DuplicateGuardrail(name.clone()));
+        }
+        check_lists(guardrail.actions.len(), guardrail.resources.len()).map_err(|why| {
+            CompileError::Guardrail {
+                name: name.clone(),
+                why,
+            }
+        })?;
+        let template = shapes.place(Shape::Guardrail {
+            actions: guardrail.actions.clone(),
+        })?;
+        let link = Link {
+            template,
+            claw: None,
+            id: name.as_str().into(),
+        };
+        index.add(&link, &guardrail.actions, &guardrail.resources);
+    }
+    Ok(index.build())
+}
+
+/// The grants of a Claw on a connection while they are collected.
+#[derive(Debug, Default)]
+struct Collected {
+    allow: Builder,
+    ask: Builder,
+    argument_names: BTreeSet<String>,
+}
+
+fn index_grants(
+    grants: &[Grant],
+    shapes: &mut Shapes,
+) -> Result<HashMap<ClawName, ClawPolicies>, CompileError> {
+    let mut seen = HashSet::new();
+    let mut claws: HashMap<ClawName, ClawPolicies> = HashMap::new();
+    let mut collected: HashMap<(&ClawName, &ConnectionName), Collected> = HashMap::new();
+    for (place, grant) in grants.iter().enumerate() {
+        if !seen.insert(&grant.id) {
+            return Err(CompileError::DuplicateGrant(grant.id.clone()));
+        }
+        check_grant(grant)?;
+        claws.entry(grant.claw.clone()).or_default().grants.push(place);
+        let of_connection = collected.entry((&grant.claw, &grant.connection)).or_default();
+        let link = Link {
+            template: shapes.place(Shape::of_grant(grant))?,
+            claw: Some(grant.claw.as_str().into()),
+            id: grant.id.as_str().into(),
+        };
+        let index = match grant.mode {
+            Mode::Allow => &mut of_connection.allow,
+            Mode::Ask => &mut of_connection.ask,
+        };
+        index.add(&link, &grant.actions, &grant.resources);
+        let names = grant.conditions.arguments.iter().map(|a| a.name.clone());
+        of_connection.argument_names.extend(names);
+    }
+    for ((claw, connection), of_connection) in collected {
+        let policies = ConnectionPolicies {
+            allow: of_connection.allow.build(),
+            ask: of_connection.ask.build(),
+            argument_names: of_connection.argument_names,
+        };
+        let claw = claws.entry(claw.clone()).or_default();
+        claw.connections.insert(connection.clone(), policies);
+    }
+    Ok(claws)
+}
+
+fn check_grant(grant: &Grant) -> Result<(), CompileError> {
+    let refuse = |why: String| CompileError::Grant {
+        id: grant.id.clone(),
+        why,
+    };
+    check_lists(grant.actions.len(), grant.resources.len()).map_err(refuse)?;
+    let conditions = &grant.conditions;
+    if conditions.on_behalf_of.len() > MAX_LISTED || conditions.arguments.len() > MAX_LISTED {
+        return Err(refuse(format!(
+            "a condition lists more than {MAX_LISTED} members or arguments"
+        )));
+    }
+    for condition in &conditions.arguments {
+        check_argument(&condition.name, &condition.one_of).map_err(refuse)?;
+    }
+    Ok(())
+}
+
+fn check_lists(actions: usize, resources: usize) -> Result<(), String> {
+    match (actions, resources) {
+        (0, _) => Err("it names no action: list at least one".to_owned()),
+        (_, 0) => Err("it names no resource: list at least one, or `*` for any".to_owned()),
+        (a, r) if a > MAX_LISTED || r > MAX_LISTED => Err(format!(
+            "it lists more than {MAX_LISTED} actions or resources: split it"
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn check_argument(name: &str, values: &[String]) -> Result<(), String> {
+    let short: String = name.chars().take(40).collect();
+    if name.is_empty() || name.len() > MAX_ARGUMENT || name.contains('=') {
+        return Err(format!(
+            "`{short}` is not an argument's name: 1 to {MAX_ARGUMENT} bytes without `=`"
+        ));
+    }
+    if values.is_empty() || values.len() > MAX_LISTED {
+        return Err(format!(
+            "the condition on `{short}` needs 1 to {MAX_LISTED} values in `one_of`"
+        ));
+    }
+    if values.iter().any(|value| value.len() > MAX_ARGUMENT) {
+        return Err(format!(
+            "a value for `{short}` is longer than {MAX_ARGUMENT} bytes"
+        ));
+    }
+    Ok(())
+}

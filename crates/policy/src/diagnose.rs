@@ -1,0 +1,173 @@
+//! Why not: from a denial that Cedar gave to the words that help.
+//!
+//! Nothing in here decides anything; it runs after the decision and only explains it. The texts hold names and
+//! ids that the Claw used or holds grants for, never the values of arguments.
+
+use clawstaff_types::{Access, Conditions, Grant, GrantId, GuardrailName, ResourcePattern};
+
+use crate::{
+    call::Call,
+    compile::ClawPolicies,
+    verdict::{Denial, DenialReason},
+};
+
+/// Characters of a denial's text.
+const MAX_TEXT: usize = 300;
+
+/// A guardrail forbids it. `guardrails` is empty only if one could not be evaluated.
+pub(crate) fn guardrail(call: &Call<'_>, guardrails: Vec<GuardrailName>) -> Denial {
+    let names: Vec<_> = guardrails.iter().map(|name| format!("`{name}`")).collect();
+    let text = match names.as_slice() {
+        [] => "a guardrail could not be evaluated, so it is taken to forbid this".to_owned(),
+        [name] => format!("guardrail {name} forbids {}", what(call)),
+        _ => format!("guardrails {} forbid {}", names.join(", "), what(call)),
+    };
+    denial(DenialReason::Guardrail, Vec::new(), guardrails, text)
+}
+
+/// The call could not be put to Cedar at all.
+pub(crate) fn not_evaluated(why: &str) -> Denial {
+    let text = format!("the call could not be put to policy: {why}");
+    denial(DenialReason::NoGrant, Vec::new(), Vec::new(), text)
+}
+
+/// No grant allows it: the most helpful reason.
+pub(crate) fn why_not(call: &Call<'_>, claw: Option<&ClawPolicies>, all: &[Grant]) -> Denial {
+    let Some(claw) = claw else {
+        let text = format!("no grants are known for Claw `{}`", call.claw);
+        return denial(DenialReason::UnknownClaw, Vec::new(), Vec::new(), text);
+    };
+    let grants: Vec<&Grant> = claw.grants.iter().filter_map(|place| all.get(*place)).collect();
+    let near = |wanted: fn(bool, bool) -> bool| -> Vec<GrantId> {
+        let covering = grants.iter().filter(|grant| covers(grant, call));
+        let mut ids: Vec<GrantId> = covering
+            .filter(|grant| wanted(is_expired(grant, call), holds(&grant.conditions, call)))
+            .map(|grant| grant.id.clone())
+            .collect();
+        ids.sort();
+        ids
+    };
+    let expired = near(|expired, holds| expired && holds);
+    if !expired.is_empty() {
+        let text = format!(
+            "{} would have allowed {}, but expired",
+            listed(&expired),
+            what(call)
+        );
+        return denial(DenialReason::Expired, expired, Vec::new(), text);
+    }
+    let unmet = near(|expired, holds| !expired && !holds);
+    if !unmet.is_empty() {
+        let text = format!(
+            "{} would allow {}, but a condition of it does not hold",
+            listed(&unmet),
+            what(call)
+        );
+        return denial(DenialReason::Condition, unmet, Vec::new(), text);
+    }
+    let text = format!("no grant allows {}{}", what(call), hint(call, &grants));
+    denial(DenialReason::NoGrant, Vec::new(), Vec::new(), text)
+}
+
+fn covers(grant: &Grant, call: &Call<'_>) -> bool {
+    grant.connection == *call.connection
+        && grant.actions.iter().any(|pattern| pattern.matches(call.action))
+        && grant.resources.iter().any(|pattern| reaches(pattern, call))
+}
+
+fn reaches(pattern: &ResourcePattern, call: &Call<'_>) -> bool {
+    match pattern {
+        ResourcePattern::Any => true,
+        ResourcePattern::Kind(_) | ResourcePattern::Below(..) | ResourcePattern::Exactly(_) => {
+            call.resources.iter().any(|resource| pattern.matches(resource))
+        }
+    }
+}
+
+fn is_expired(grant: &Grant, call: &Call<'_>) -> bool {
+    let now = call.now.as_microsecond();
+    grant
+        .expires
+        .is_some_and(|expires| now >= expires.as_microsecond())
+}
+
+fn holds(conditions: &Conditions, call: &Call<'_>) -> bool {
+    let members = &conditions.on_behalf_of;
+    let member_holds = members.is_empty() || call.on_behalf_of.is_some_and(|asker| members.contains(asker));
+    member_holds
+        && conditions.arguments.iter().all(|condition| {
+            let value = call.arguments.get(&condition.name);
+            value.is_some_and(|value| condition.one_of.contains(value))
+        })
+}
+
+/// `slack:messages.read on channel:C0 through connection slack`.
+fn what(call: &Call<'_>) -> String {
+    let access = match call.access {
+        Access::Read => "",
+        Access::Write => " (write)",
+        Access::Destructive => " (destructive)",
+        Access::External => " (external)",
+    };
+    let on = match call.resources.first() {
+        Some(resource) => format!(" on {resource}"),
+        None => String::new(),
+    };
+    format!(
+        "{}{access}{on} through connection `{}`",
+        call.action, call.connection
+    )
+}
+
+fn listed(ids: &[GrantId]) -> String {
+    let names: Vec<_> = ids.iter().take(3).map(|id| format!("`{id}`")).collect();
+    let more = if ids.len() > 3 { " and more" } else { "" };
+    let noun = if ids.len() == 1 { "grant" } else { "grants" };
+    format!("{noun} {}{more}", names.join(", "))
+}
+
+/// What of this the Claw does have, if that helps.
+fn hint(call: &Call<'_>, grants: &[&Grant]) -> String {
+    let on_connection: Vec<_> = grants
+        .iter()
+        .filter(|g| g.connection == *call.connection)
+        .collect();
+    if on_connection.is_empty() {
+        return format!("; Claw `{}` has no grant on that connection", call.claw);
+    }
+    let same_action = on_connection
+        .iter()
+        .filter(|grant| grant.actions.iter().any(|pattern| pattern.matches(call.action)));
+    let mut elsewhere: Vec<String> = same_action
+        .flat_map(|grant| grant.resources.iter().map(ToString::to_string))
+        .collect();
+    elsewhere.sort();
+    elsewhere.dedup();
+    match elsewhere.as_slice() {
+        [] => "; no grant on that connection names this action".to_owned(),
+        some => {
+            let shown: Vec<_> = some.iter().take(3).cloned().collect();
+            let more = if some.len() > 3 { ", …" } else { "" };
+            format!("; granted there on {}{more}", shown.join(", "))
+        }
+    }
+}
+
+fn denial(
+    reason: DenialReason,
+    grants: Vec<GrantId>,
+    guardrails: Vec<GuardrailName>,
+    text: String,
+) -> Denial {
+    let text = if text.chars().count() > MAX_TEXT {
+        text.chars().take(MAX_TEXT - 1).chain(['…']).collect()
+    } else {
+        text
+    };
+    Denial {
+        reason,
+        grants,
+        guardrails,
+        text,
+    }
+}

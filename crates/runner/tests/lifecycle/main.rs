@@ -1,0 +1,291 @@
+//! The runner from outside: a scripted back end, and stand-ins for the control plane and the gateway.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod world;
+
+use clawstaff_api::nodes::{Desired, Phase};
+use clawstaff_types::{EventKind, Outcome, spec::Limit};
+use world::World;
+
+#[tokio::test]
+async fn a_wanted_cage_is_started_once_its_door_is_open_and_the_intent_is_durable() {
+    let world = World::new().await;
+    world.door_closed("a");
+    world.want(&[world.claw("a", Desired::Running)]);
+    let run = world.run();
+    world.phase("a", Phase::Starting).await;
+    assert_eq!(world.acts(), Vec::<String>::new());
+    world.open_door("a", 1);
+    world.phase("a", Phase::Running).await;
+    assert_eq!(
+        world.history(),
+        [
+            "record claw.started intent",
+            "create a-00000001",
+            "start a-00000001",
+            "record claw.started Succeeded",
+        ]
+    );
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_door_of_an_older_revision_or_policy_is_not_enough() {
+    let world = World::new().await;
+    let mut claw = world.claw("a", Desired::Running);
+    claw.revision = 2;
+    claw.needs_gateway_revision = 50;
+    world.want(&[claw]);
+    world.door("a", 1, 50);
+    let run = world.run();
+    world.phase("a", Phase::Starting).await;
+    world.door("a", 2, 49);
+    world.asked_for_door().await;
+    assert_eq!(world.acts(), Vec::<String>::new());
+    world.door("a", 2, 50);
+    world.phase("a", Phase::Running).await;
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn wishes_are_fulfilled_one_after_the_other() {
+    let world = World::new().await;
+    let run = world.run();
+    for (desired, phase) in [
+        (Desired::Running, Phase::Running),
+        (Desired::Paused, Phase::Paused),
+        (Desired::Running, Phase::Running),
+        (Desired::Stopped, Phase::Stopped),
+    ] {
+        world.want(&[world.claw("a", desired)]);
+        world.phase("a", phase).await;
+    }
+    world.want(&[]);
+    world.phase("a", Phase::Destroyed).await;
+    assert_eq!(
+        world.acts(),
+        ["create", "start", "pause", "resume", "stop", "destroy"].map(|act| format!("{act} a-00000001"))
+    );
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_revision_and_a_restart_both_stop_and_start() {
+    let world = World::new().await;
+    let mut claw = world.claw("a", Desired::Running);
+    world.want(&[claw.clone()]);
+    let run = world.run();
+    world.started("a", 1).await;
+    claw.revision = 2;
+    world.want(&[claw.clone()]);
+    world.open_door("a", 2);
+    let status = world.started("a", 2).await;
+    assert_eq!(status.revision, 2);
+    claw.generation = 1;
+    world.want(&[claw]);
+    world.started("a", 3).await;
+    assert_eq!(
+        world.acts().iter().filter(|act| act.starts_with("stop")).count(),
+        2
+    );
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn one_cage_does_not_notice_what_happens_to_another() {
+    let world = World::new().await;
+    world.want(&[
+        world.claw("a", Desired::Running),
+        world.claw("b", Desired::Running),
+    ]);
+    let run = world.run();
+    world.phase("a", Phase::Running).await;
+    world.phase("b", Phase::Running).await;
+    world.want(&[world.claw("b", Desired::Running)]);
+    world.phase("a", Phase::Destroyed).await;
+    world.phase("b", Phase::Running).await;
+    let of_b: Vec<String> = world
+        .acts()
+        .into_iter()
+        .filter(|act| act.contains("b-"))
+        .collect();
+    assert_eq!(of_b, ["create b-00000001", "start b-00000001"]);
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_done_that_cannot_be_recorded() {
+    let world = World::new().await;
+    world.refuse_records(true);
+    world.want(&[world.claw("a", Desired::Running)]);
+    let run = world.run();
+    let status = world.reason("a", "could not be recorded").await;
+    assert_eq!(status.phase, Phase::Starting);
+    assert_eq!(world.acts(), Vec::<String>::new());
+    world.refuse_records(false);
+    world.phase("a", Phase::Running).await;
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn cages_are_frozen_while_the_gateway_is_lost_and_both_are_recorded_when_it_is_back() {
+    let world = World::new().await;
+    world.want(&[world.claw("a", Desired::Running)]);
+    let run = world.run();
+    world.phase("a", Phase::Running).await;
+    world.lose_gateway().await;
+    let status = world.phase("a", Phase::Paused).await;
+    assert!(status.reason.unwrap().contains("gateway"));
+    // A wish meanwhile changes nothing: it could not be recorded.
+    world.want(&[world.claw("a", Desired::Stopped)]);
+    world.want(&[world.claw("a", Desired::Running)]);
+    world.bring_gateway_back().await;
+    world.phase("a", Phase::Running).await;
+    world
+        .recorded(EventKind::ClawPaused, Some(Outcome::Succeeded))
+        .await;
+    world
+        .recorded(EventKind::ClawResumed, Some(Outcome::Succeeded))
+        .await;
+    assert_eq!(world.acts()[2..], ["pause a-00000001", "resume a-00000001"]);
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_ends_is_started_again_and_a_crash_loop_is_given_up() {
+    let world = World::new().await;
+    world.ends_at_once(true);
+    world.want(&[world.claw("a", Desired::Running)]);
+    let run = world.run();
+    // Four waits of 1, 2, 4 and 8 s, which pass in no time here.
+    tokio::time::pause();
+    let status = world.phase("a", Phase::Failed).await;
+    let reason = status.reason.unwrap();
+    assert!(
+        reason.contains("code 3") && reason.contains("not started again"),
+        "{reason}"
+    );
+    assert!(
+        !reason.contains("SECRET"),
+        "what a cage printed must stay on the host"
+    );
+    assert_eq!(status.starts, 5);
+    tokio::time::resume();
+    world.recorded(EventKind::ClawFailed, Some(Outcome::Failed)).await;
+    // A restart by hand tries again.
+    world.ends_at_once(false);
+    let mut claw = world.claw("a", Desired::Running);
+    claw.generation = 1;
+    world.want(&[claw]);
+    world.phase("a", Phase::Running).await;
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn out_of_memory_is_said_in_words() {
+    let world = World::new().await;
+    world.want(&[world.claw("a", Desired::Running)]);
+    let run = world.run();
+    world.phase("a", Phase::Running).await;
+    world.end_by_memory("a");
+    world.reason("a", "limits.memory").await;
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_limit_that_cannot_be_held_refuses_the_start_unless_the_spec_accepts_it() {
+    let world = World::new().await;
+    world.cannot_limit(Limit::Storage);
+    let mut claw = world.claw("a", Desired::Running);
+    world.want(&[claw.clone()]);
+    let run = world.run();
+    let status = world.phase("a", Phase::Failed).await;
+    let reason = status.reason.unwrap();
+    assert!(
+        reason.contains("storage") && reason.contains("buy a disk"),
+        "{reason}"
+    );
+    assert_eq!(world.acts(), Vec::<String>::new());
+    claw.limits.accept_unenforced = vec![Limit::Storage];
+    claw.revision = 2;
+    world.open_door("a", 2);
+    world.want(&[claw]);
+    world.phase("a", Phase::Running).await;
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_control_plane_the_last_state_is_kept_to() {
+    let world = World::new().await;
+    world.want(&[world.claw("a", Desired::Running)]);
+    let run = world.run();
+    world.phase("a", Phase::Running).await;
+    run.stop().await;
+    assert_eq!(world.last_act(), "stop a-00000001");
+    world.lose_control_plane();
+    let run = world.run();
+    world.acted("start a-00000001", 2).await;
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_runner_adopts_the_cages_that_it_finds() {
+    let world = World::new().await;
+    world.want(&[world.claw("a", Desired::Running)]);
+    let run = world.run_keeping_cages();
+    world.phase("a", Phase::Running).await;
+    run.stop().await;
+    assert_eq!(world.last_act(), "start a-00000001");
+    world.forget_status();
+    let run = world.run();
+    let status = world.phase("a", Phase::Running).await;
+    assert_eq!(status.starts, 1);
+    assert_eq!(world.last_act(), "start a-00000001");
+    run.stop().await;
+    assert_eq!(world.last_act(), "stop a-00000001");
+}
+
+#[tokio::test]
+async fn a_command_in_a_cage_is_recorded_before_it_runs_and_only_when_it_is_allowed() {
+    let world = World::new().await;
+    world.want(&[world.claw("a", Desired::Running)]);
+    let run = world.run();
+    world.phase("a", Phase::Running).await;
+    let answer = world.exec("a", &["/bin/true"]).await;
+    assert_eq!(answer["code"], 0);
+    let history = world.history();
+    let tail = &history[history.len() - 3..];
+    assert_eq!(
+        tail,
+        [
+            "record cage.exec intent",
+            "exec a-00000001",
+            "record cage.exec Succeeded"
+        ]
+    );
+    run.stop().await;
+    let run = world.run_without_exec();
+    world.phase("a", Phase::Running).await;
+    assert_eq!(world.exec("a", &["/bin/true"]).await["code"], "forbidden");
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_runner_stops_cages_even_when_the_gateway_is_lost() {
+    let world = World::new().await;
+    world.want(&[world.claw("a", Desired::Running)]);
+    let run = world.run();
+    world.phase("a", Phase::Running).await;
+    world.lose_gateway().await;
+    world.phase("a", Phase::Paused).await;
+    run.stop().await;
+    assert_eq!(world.last_act(), "stop a-00000001");
+    world.bring_gateway_back().await;
+    world.want(&[world.claw("a", Desired::Stopped)]);
+    let run = world.run();
+    world
+        .recorded(EventKind::ClawStopped, Some(Outcome::Succeeded))
+        .await;
+    run.stop().await;
+}

@@ -1,0 +1,318 @@
+//! The sealed files: open, set, remove, list, and the one private way in that `reference` uses.
+//!
+//! Crash rule: every write is a new file put in place of the old one, so a secret is the old value or the new
+//! one, never half of either.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use age::secrecy::ExposeSecret as _;
+use clawstaff_types::{Secret, SecretName};
+use jiff::Timestamp;
+
+use crate::files::{self, PrivateFileError, Readers};
+
+/// The longest secret, in bytes.
+pub const MAX_SECRET: usize = 64 * 1024;
+/// A sealed file: the secret, its header and age's own framing.
+const MAX_SEALED: u64 = 2 * MAX_SECRET as u64;
+const MAX_IDENTITY: u64 = 1024;
+const MASTER_KEY: &str = "master.key";
+const SUFFIX: &str = ".age";
+/// First line inside every seal; the second is the secret's own name, the rest its value.
+const FORMAT: &str = "clawstaff-secret/1";
+
+/// Why the vault could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its directory.
+    #[error("cannot make the vault's directory `{}` private", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// Its master key.
+    #[error("cannot use the vault's master key")]
+    MasterKey(#[source] PrivateFileError),
+    /// The master key is no age identity.
+    #[error("`{}` does not hold an age identity (AGE-SECRET-KEY-1…)", .0.display())]
+    BadMasterKey(PathBuf),
+    /// Secrets without the key that opens them.
+    #[error("the vault in `{}` holds secrets but its master.key is gone: restore the key, or move the *.age files away and set the secrets again", .0.display())]
+    KeyLost(PathBuf),
+}
+
+/// Why a secret could not be stored, removed or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The value is empty.
+    #[error("the secret `{0}` cannot be empty")]
+    Empty(SecretName),
+    /// The value is longer than [`MAX_SECRET`].
+    #[error("the secret `{0}` is longer than {MAX_SECRET} bytes")]
+    TooLong(SecretName),
+    /// No such secret.
+    #[error("there is no secret `{0}` in the vault: set it with `clawstaff secret set {0}`")]
+    Missing(SecretName),
+    /// age refused to seal.
+    #[error("cannot seal the secret `{0}`")]
+    Seal(SecretName),
+    /// The file does not open with the master key, or holds another secret than its name says.
+    #[error(
+        "the sealed file of `{0}` does not open: it was altered, moved here from another name, or sealed to another key"
+    )]
+    Unopenable(SecretName),
+    /// The file system refused.
+    #[error("cannot keep the secret `{name}`")]
+    File {
+        /// The secret.
+        name: SecretName,
+        /// The cause.
+        source: PrivateFileError,
+    },
+    /// The directory cannot be listed.
+    #[error("cannot list the vault")]
+    List(#[source] std::io::Error),
+}
+
+/// What [`Vault::set`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetOutcome {
+    /// There was no secret of this name.
+    Created,
+    /// The value was replaced.
+    Replaced,
+}
+
+/// A secret, never its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretInfo {
+    /// Its name.
+    pub name: SecretName,
+    /// When it was last set.
+    pub updated: Timestamp,
+}
+
+/// The store of secrets in one directory. One process may have it open for writing.
+pub struct Vault {
+    dir: PathBuf,
+    identity: age::x25519::Identity,
+    commands: Vec<String>,
+    /// Held while a secret is written or removed.
+    writing: Mutex<()>,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vault")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Vault {
+    /// Opens the vault in `dir`; makes directory (0700) and master key (0600) when there are none.
+    ///
+    /// # Errors
+    /// When the directory cannot be used, or the master key is readable by others, malformed, or lost.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        make_private_dir(dir).map_err(|source| OpenError::Directory {
+            path: dir.to_owned(),
+            source,
+        })?;
+        let identity = load_or_create_identity(dir)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            identity,
+            commands: Vec::new(),
+            writing: Mutex::new(()),
+        })
+    }
+
+    /// The same vault, with the exact command lines that `exec:` references may run on this host. The list
+    /// is the host's own: what a control plane sends cannot extend it.
+    #[must_use]
+    pub fn with_commands(mut self, commands: Vec<String>) -> Self {
+        self.commands = commands;
+        self
+    }
+
+    /// The directory whose files are never credentials: the vault's parent, where the gateway's keys are.
+    pub(crate) fn own_directory(&self) -> Option<PathBuf> {
+        fs::canonicalize(self.dir.parent()?).ok()
+    }
+
+    pub(crate) fn commands(&self) -> &[String] {
+        &self.commands
+    }
+
+    /// Stores `value` under `name`, durably. One trailing line break is not part of the value.
+    ///
+    /// # Errors
+    /// When the value is empty or too long, or cannot be written.
+    pub fn set(&self, name: &SecretName, value: Secret<String>) -> Result<SetOutcome, StoreError> {
+        let value = without_line_break(value.expose_secret());
+        if value.is_empty() {
+            return Err(StoreError::Empty(name.clone()));
+        }
+        if value.len() > MAX_SECRET {
+            return Err(StoreError::TooLong(name.clone()));
+        }
+        let sealed = self
+            .seal(name, value)
+            .ok_or_else(|| StoreError::Seal(name.clone()))?;
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.path(name);
+        let outcome = if path.exists() {
+            SetOutcome::Replaced
+        } else {
+            SetOutcome::Created
+        };
+        files::write_private(&path, &sealed).map_err(|source| StoreError::File {
+            name: name.clone(),
+            source,
+        })?;
+        Ok(outcome)
+    }
+
+    /// Removes a secret, durably.
+    ///
+    /// # Errors
+    /// When there is none of this name, or the file system refuses.
+    pub fn remove(&self, name: &SecretName) -> Result<(), StoreError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        match files::remove(&self.path(name)) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StoreError::Missing(name.clone())),
+            Err(source) => Err(StoreError::File {
+                name: name.clone(),
+                source,
+            }),
+        }
+    }
+
+    /// Whether there is a secret of this name.
+    pub fn contains(&self, name: &SecretName) -> bool {
+        self.path(name).exists()
+    }
+
+    /// The secrets by name, without their values.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn list(&self) -> Result<Vec<SecretInfo>, StoreError> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(StoreError::List)? {
+            let entry = entry.map_err(StoreError::List)?;
+            let file = entry.file_name();
+            let name = file.to_str().and_then(|f| f.strip_suffix(SUFFIX));
+            let Some(name) = name.and_then(|n| n.parse::<SecretName>().ok()) else {
+                continue;
+            };
+            let modified = entry.metadata().map_err(StoreError::List)?.mtime();
+            let updated = Timestamp::from_second(modified).unwrap_or(Timestamp::UNIX_EPOCH);
+            found.push(SecretInfo { name, updated });
+        }
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// The plaintext of a secret. Stays inside this crate: the ways out are `release` and `signing_secret`.
+    pub(crate) fn read(&self, name: &SecretName) -> Result<Secret<String>, StoreError> {
+        let sealed = files::read_private(&self.path(name), MAX_SEALED, Readers::OwnerOnly).map_err(|e| {
+            if e.is_missing() {
+                StoreError::Missing(name.clone())
+            } else {
+                StoreError::File {
+                    name: name.clone(),
+                    source: e,
+                }
+            }
+        })?;
+        self.unseal(name, sealed.expose_secret())
+            .ok_or_else(|| StoreError::Unopenable(name.clone()))
+    }
+
+    fn path(&self, name: &SecretName) -> PathBuf {
+        self.dir.join(format!("{name}{SUFFIX}"))
+    }
+
+    fn seal(&self, name: &SecretName, value: &str) -> Option<Vec<u8>> {
+        let recipient = self.identity.to_public();
+        let encryptor =
+            age::Encryptor::with_recipients(std::iter::once(&recipient as &dyn age::Recipient)).ok()?;
+        let mut sealed = Vec::new();
+        let mut writer = encryptor.wrap_output(&mut sealed).ok()?;
+        writer.write_all(format!("{FORMAT}\n{name}\n").as_bytes()).ok()?;
+        writer.write_all(value.as_bytes()).ok()?;
+        writer.finish().ok()?;
+        Some(sealed)
+    }
+
+    fn unseal(&self, name: &SecretName, sealed: &[u8]) -> Option<Secret<String>> {
+        let decryptor = age::Decryptor::new_buffered(sealed).ok()?;
+        let identity = std::iter::once(&self.identity as &dyn age::Identity);
+        // The plaintext is shorter than its seal, so this buffer never grows and leaves no copy behind.
+        let mut plaintext = Vec::with_capacity(sealed.len());
+        let read = decryptor.decrypt(identity).ok()?.read_to_end(&mut plaintext);
+        let plaintext = Secret::new(plaintext);
+        read.ok()?;
+        let text = std::str::from_utf8(plaintext.expose_secret()).ok()?;
+        let value = text.strip_prefix(FORMAT)?.strip_prefix('\n')?;
+        let value = value.strip_prefix(name.as_str())?.strip_prefix('\n')?;
+        Some(Secret::new(value.to_owned()))
+    }
+}
+
+/// The text without one trailing `\n` or `\r\n`.
+pub(crate) fn without_line_break(text: &str) -> &str {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    text.strip_suffix('\r').unwrap_or(text)
+}
+
+fn make_private_dir(dir: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    if fs::metadata(dir)?.mode() & 0o077 != 0 {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+fn load_or_create_identity(dir: &Path) -> Result<age::x25519::Identity, OpenError> {
+    let path = dir.join(MASTER_KEY);
+    match files::read_private(&path, MAX_IDENTITY, Readers::OwnerOnly) {
+        Ok(content) => parse_identity(content.expose_secret()).ok_or(OpenError::BadMasterKey(path)),
+        Err(e) if e.is_missing() && holds_secrets(dir) => Err(OpenError::KeyLost(dir.to_owned())),
+        Err(e) if e.is_missing() => {
+            let identity = age::x25519::Identity::generate();
+            let text = identity.to_string();
+            files::write_private(&path, text.expose_secret().as_bytes()).map_err(OpenError::MasterKey)?;
+            Ok(identity)
+        }
+        Err(e) => Err(OpenError::MasterKey(e)),
+    }
+}
+
+/// The first line that is no comment, as `age-keygen` writes the file.
+fn parse_identity(content: &[u8]) -> Option<age::x25519::Identity> {
+    let text = std::str::from_utf8(content).ok()?;
+    let mut lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty() && !l.starts_with('#'));
+    lines.next()?.parse().ok()
+}
+
+fn holds_secrets(dir: &Path) -> bool {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .any(|path| path.extension().is_some_and(|e| e == "age"))
+}
