@@ -14,7 +14,11 @@ use http_body_util::Full;
 
 use crate::map::Call;
 
-/// A request that carries the real credential. It can be sent once, and only by `forward`.
+/// A request that carries the real credential. It can be sent once, and only by `forward`; nothing but
+/// [`inject`] makes one.
+/// ```compile_fail,E0451
+/// let made = clawstaff_gateway::inject::Credentialed { request: todo!(), secret: todo!(), own_address: true, patient: true };
+/// ```
 #[derive(Debug)]
 #[must_use = "a credentialed request that is dropped is not sent"]
 pub struct Credentialed {
@@ -85,6 +89,38 @@ const DROPPED: [&str; 31] = [
 ];
 
 /// Releases the credential of the call's connection and puts the request together as it goes on the wire.
+///
+/// With a permit and a receipt it compiles:
+/// ```
+/// # use clawstaff_gateway::{inject::inject, map::Call};
+/// # use {clawstaff_audit::Receipt, clawstaff_policy::Permit, clawstaff_vault::Vault};
+/// async fn honest(vault: &Vault, permit: Permit, receipt: &Receipt, call: Call) {
+///     let _sent = inject(vault, permit, receipt, call).await;
+/// }
+/// ```
+/// Without the permit, without the receipt, or with a permit that was used before, it does not:
+/// ```compile_fail,E0061
+/// # use clawstaff_gateway::{inject::inject, map::Call};
+/// # use {clawstaff_audit::Receipt, clawstaff_policy::Permit, clawstaff_vault::Vault};
+/// async fn undecided(vault: &Vault, permit: Permit, receipt: &Receipt, call: Call) {
+///     let _sent = inject(vault, receipt, call).await;
+/// }
+/// ```
+/// ```compile_fail,E0061
+/// # use clawstaff_gateway::{inject::inject, map::Call};
+/// # use {clawstaff_audit::Receipt, clawstaff_policy::Permit, clawstaff_vault::Vault};
+/// async fn unrecorded(vault: &Vault, permit: Permit, receipt: &Receipt, call: Call) {
+///     let _sent = inject(vault, permit, call).await;
+/// }
+/// ```
+/// ```compile_fail,E0382
+/// # use clawstaff_gateway::{inject::inject, map::Call};
+/// # use {clawstaff_audit::Receipt, clawstaff_policy::Permit, clawstaff_vault::Vault};
+/// async fn twice(vault: &Vault, permit: Permit, receipt: &Receipt, first: Call, second: Call) {
+///     let _sent = inject(vault, permit, receipt, first).await;
+///     let _again = inject(vault, permit, receipt, second).await;
+/// }
+/// ```
 ///
 /// # Errors
 /// When the vault refuses or the credential cannot travel; nothing was sent.

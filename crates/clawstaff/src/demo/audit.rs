@@ -69,14 +69,17 @@ pub(super) async fn tampering(story: &mut Story, stage: &Stage) -> anyhow::Resul
         let copy = copy_of(&log, &stage.props.join(what.replace(' ', "-")))?;
         tamper(&copy)?;
         let ran = verify(stage, &copy, &held).await?;
-        let said = ran
+        let problems = ran
             .out
             .lines()
-            .chain(ran.err.lines())
-            .find(|line| line.contains("entry") || line.contains("entries"));
+            .filter_map(|line| line.trim().strip_prefix("problem"));
+        let said = problems
+            .last()
+            .map(str::trim)
+            .map(|place| place.replace(&format!("{}/", copy.display()), ""));
         story.observe(
             ran.code == 6 && said.is_some(),
-            format!("{what}: {}", said.unwrap_or("not noticed").trim()),
+            format!("{what}: {}", said.unwrap_or("not noticed".to_owned())),
         );
     }
     Ok(())
@@ -125,13 +128,7 @@ fn first_segment(log: &Path) -> anyhow::Result<PathBuf> {
 
 /// Where the leaves' JSON begins in a segment.
 fn leaf_starts(segment: &[u8]) -> Vec<usize> {
-    let mark = br#"{"v":1,"#;
-    segment
-        .windows(mark.len())
-        .enumerate()
-        .filter(|(_, window)| *window == mark)
-        .map(|(at, _)| at)
-        .collect()
+    memchr::memmem::find_iter(segment, br#"{"v":1,"#).collect()
 }
 
 fn flip_a_bit(log: &Path) -> anyhow::Result<()> {

@@ -254,15 +254,14 @@ fn verify(log: &Log, key: Option<&VerifyingKey>) -> Finding {
             continue;
         }
         let again = verify_dir(&log.folder, key, Some(checkpoint));
-        checked.push(format!(
-            "extends the checkpoint over {} entries in {place}",
-            checkpoint.size
-        ));
-        let news: Vec<Problem> = again
-            .problems
-            .into_iter()
-            .filter(|p| !report.problems.contains(p))
-            .collect();
+        let new = |problem: &Problem| !report.problems.contains(problem);
+        let news: Vec<Problem> = again.problems.into_iter().filter(new).collect();
+        if news.is_empty() && report.size >= checkpoint.size {
+            checked.push(format!(
+                "extends the checkpoint over {} entries in {place}",
+                checkpoint.size
+            ));
+        }
         report.problems.extend(news);
     }
     finding(log, report, checked)

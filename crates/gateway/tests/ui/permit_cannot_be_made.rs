@@ -1,5 +1,0 @@
-//! A permit has private fields and no public constructor.
-
-fn main() {
-    let _permit = clawstaff_policy::Permit {};
-}
