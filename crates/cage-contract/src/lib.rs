@@ -142,7 +142,8 @@ pub enum ModelApi {
 }
 
 /// One item of the Claw's inbox: `GET /claw/v1/inbox/next?wait=SECONDS` (at most 30) answers 200 with it, or
-/// 204 when nothing came. The item stays leased to the cage until acknowledged or until the cage restarts.
+/// 204 when nothing came. The item stays leased to the cage until it is acknowledged, until the cage restarts, or
+/// until the cage asks for the next: then it is handed out again, five times at most.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InboxItem {
     /// The event's id; what the Claw does until it acknowledges is recorded as caused by it.

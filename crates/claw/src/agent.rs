@@ -91,8 +91,16 @@ async fn serve(worker: &Worker, options: &Options) -> ! {
     }
 }
 
+/// Works on an item to its end. When the door is lost amid it, the item is let go of by asking for the next:
+/// then it comes again.
 async fn finish(worker: &Worker, options: &Options, item: &InboxItem) {
-    let ending = worker.work(item).await;
+    let ending = match worker.work(item).await {
+        Ok(ending) => ending,
+        Err(error) => {
+            eprintln!("claw agent: item {} is let go of: {error}", item.id);
+            return sleep(Duration::from_secs(1)).await;
+        }
+    };
     eprintln!(
         "claw agent: item {}: {:?} after {} steps",
         item.id, ending.result, ending.steps

@@ -249,3 +249,65 @@ fn there_is_a_manual_page_for_every_command() {
     assert!(pages > 40, "{pages}");
     assert!(quiet(&["man"]).contains(".TH clawstaff"));
 }
+
+/// A log with a few entries, closed.
+fn make_log(folder: &Path) -> std::path::PathBuf {
+    let origin = "clawstaff.local/test";
+    let options = clawstaff_audit::Options {
+        dir: folder.join("log"),
+        anchor: None,
+        origin: origin.to_owned(),
+        key: clawstaff_audit::SigningKey::generate(origin).unwrap(),
+        segment_bytes: 1 << 20,
+    };
+    let (log, _) = clawstaff_audit::Log::open(options).unwrap();
+    for _ in 0..5 {
+        let actor = clawstaff_types::Actor::System("test".to_owned());
+        let draft = clawstaff_audit::Draft {
+            stream: clawstaff_audit::Stream::System("test".into()),
+            phase: clawstaff_audit::Phase::Fact,
+            call: clawstaff_types::Digest::of(b"call"),
+            event: clawstaff_types::Event::new(clawstaff_types::EventKind::ConfigChanged, actor),
+        };
+        drop(log.append_blocking(draft).unwrap());
+    }
+    std::fs::write(folder.join("checkpoint.txt"), log.checkpoint()).unwrap();
+    folder.join("log")
+}
+
+#[test]
+fn a_whole_log_verifies_against_a_checkpoint_that_was_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    make_log(folder.path());
+    let text = run(
+        folder.path(),
+        &["audit", "verify", "log", "--from", "checkpoint.txt"],
+        "",
+    );
+    assert!(text.starts_with("exit 0\n"), "{text}");
+    assert!(
+        text.contains("extends the checkpoint over 5 entries in checkpoint.txt"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_flipped_bit_fails_verification_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = make_log(folder.path());
+    let segment = std::fs::read_dir(log.join("journal"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .min()
+        .unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes
+        .windows(14)
+        .position(|window| window == b"config.changed")
+        .unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let text = run(folder.path(), &["audit", "verify", "log", "-o", "json"], "");
+    assert!(text.starts_with("exit 6\n"), "{text}");
+    assert!(text.contains("\"index\":0"), "{text}");
+}

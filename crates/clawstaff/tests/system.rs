@@ -39,7 +39,7 @@ fn the_demo_tells_its_whole_story_in_docker_containers() {
 
 /// What the control plane, the gateway and the runner lose when each is killed amid the work: nothing.
 fn killed_amid_work(part: &str) {
-    let installation = Installation::start(|_| ());
+    let installation = Installation::start();
     installation.deploy();
     for round in 1..=3_usize {
         let status = installation.deliver(
@@ -73,7 +73,7 @@ fn killing_the_runner_amid_work_loses_nothing() {
 
 #[test]
 fn a_spec_file_with_a_mistake_changes_nothing_and_says_where_it_is() {
-    let installation = Installation::start(|_| ());
+    let installation = Installation::start();
     let path = installation.data.with_file_name("bad.toml");
     std::fs::write(
         &path,
@@ -91,12 +91,12 @@ fn a_spec_file_with_a_mistake_changes_nothing_and_says_where_it_is() {
 }
 
 #[test]
-fn a_message_is_refused_while_the_disk_under_the_log_is_full_and_taken_once_there_is_room() {
-    let installation = Installation::start(|data| {
+fn nothing_is_done_while_the_disk_under_the_log_is_full_and_work_goes_on_once_there_is_room() {
+    let installation = Installation::start_bare(|data| {
         let log = data.join("gateway/log");
         std::fs::create_dir_all(&log).unwrap();
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=48m", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", "size=100m", "tmpfs"])
             .arg(&log)
             .status()
             .unwrap();
@@ -106,34 +106,73 @@ fn a_message_is_refused_while_the_disk_under_the_log_is_full_and_taken_once_ther
         );
     });
     let log = installation.data.join("gateway/log");
-    installation.deploy();
-    let ballast = log.join("ballast");
-    let filled = Command::new("dd")
-        .args(["if=/dev/zero", "bs=64k"])
-        .arg(format!("of={}", ballast.display()))
-        .output()
-        .unwrap();
-    assert!(!filled.status.success(), "the disk should be full");
-    let mut statuses = Vec::new();
-    for round in 0..200 {
-        let (id, ts) = (format!("EvFull{round}"), format!("1764001{round:03}.000100"));
-        statuses.push(installation.deliver(&id, &ts, "Thanks!"));
-        if statuses.last() == Some(&503) {
-            break;
-        }
-    }
-    assert_eq!(
-        statuses.last(),
-        Some(&503),
-        "no refusal in {} deliveries",
-        statuses.len()
+    // There is room for the first segment of the log and none for the one after it.
+    let refused = installation.run(&["secret", "set", "slack-bot"], Some("xoxb-never"));
+    assert_eq!(refused.code, 7, "{}{}", refused.out, refused.err);
+    assert!(
+        installation.json(&["secret", "list"]).is_empty(),
+        "nothing was stored"
     );
-    std::fs::remove_file(&ballast).unwrap();
-    installation.until("a message to be taken again", || {
-        installation.deliver("EvRoom", "1764002000.000100", "Thanks!") == 200
+    let grown = Command::new("mount")
+        .args(["-o", "remount,size=400m"])
+        .arg(&log)
+        .status()
+        .unwrap();
+    assert!(grown.success());
+    installation.until("the log to write again", || {
+        installation.run(&["secret", "set", "x"], Some("y")).code == 0
     });
+    installation.set_secrets();
+    installation.deploy();
+    assert_eq!(
+        installation.deliver("EvRoom", "1764002000.000100", "Search is slow"),
+        200
+    );
+    installation.until("the ticket", || installation.pages().len() == 1);
     let verified = installation.run(&["audit", "verify"], None);
     assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
     drop(installation);
-    drop(Command::new("umount").arg(&log).status());
+    let unmounted = Command::new("umount").arg(&log).status().unwrap();
+    assert!(unmounted.success());
+}
+
+#[test]
+fn the_dashboard_shows_the_fleet_and_the_live_log_in_a_browser() {
+    let installation = Installation::start();
+    installation.deploy();
+    assert_eq!(
+        installation.deliver("EvDash", "1764003000.000100", "Search is slow"),
+        200
+    );
+    installation.until("the ticket", || installation.pages().len() == 1);
+    let token = std::fs::read_to_string(installation.data.join("control/dashboard.token")).unwrap();
+    let profile = tempfile::tempdir().unwrap();
+    let page = Command::new("chromium")
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+        ])
+        .args([
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        ])
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .args(["--timeout=5000", "--dump-dom"])
+        .arg(format!("{}/?token={}", installation.dashboard, token.trim()))
+        .output()
+        .expect("chromium is missing: run scripts/setup.sh");
+    let page = String::from_utf8_lossy(&page.stdout);
+    for shown in [
+        "support-triage",
+        "github-triage",
+        "weekly-report",
+        "running",
+        "notion:pages.create",
+    ] {
+        assert!(page.contains(shown), "`{shown}` is not on the page: {page}");
+    }
 }

@@ -100,7 +100,7 @@ fn credentials_travel_where_each_api_expects_them() {
     anthropic: https://api.anthropic.com ["api.anthropic.com"]
       Auth { scheme: Header { name: "x-api-key" }, placeholder_prefix: "sk-ant-", extra_headers: [("anthropic-version", "2023-06-01")] }
     github: https://api.github.com ["api.github.com"]
-      Auth { scheme: Bearer, placeholder_prefix: "ghp_", extra_headers: [("x-github-api-version", "2022-11-28")] }
+      Auth { scheme: Bearer, placeholder_prefix: "ghp_", extra_headers: [("user-agent", "ClawStaff"), ("x-github-api-version", "2022-11-28")] }
     notion: https://api.notion.com ["api.notion.com"]
       Auth { scheme: Bearer, placeholder_prefix: "ntn_", extra_headers: [("notion-version", "2022-06-28")] }
     openai: https://api.openai.com ["api.openai.com"]

@@ -68,6 +68,9 @@ pub struct Memory {
     /// Before this, no act is tried again.
     #[serde(skip)]
     pub retry_act_at: Millis,
+    /// Before this, it is not tried again to freeze it for want of the gateway.
+    #[serde(skip)]
+    pub retry_freeze_at: Millis,
     /// Whether we saw it go.
     #[serde(skip)]
     pub gone_at: Option<Millis>,

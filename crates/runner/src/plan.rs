@@ -117,7 +117,7 @@ fn next(
     }
     match mediator {
         Mediator::Unknown => None,
-        Mediator::Lost => (seen == Seen::Running).then_some(Act::Freeze),
+        Mediator::Lost => (seen == Seen::Running && now >= memory.retry_freeze_at).then_some(Act::Freeze),
         Mediator::Here if now < memory.retry_act_at => None,
         Mediator::Here => match wanted {
             Some(claw) => toward(claw, seen, memory, now),

@@ -1,11 +1,13 @@
 //! The loop: observe, plan, hand out steps, report. One task owns all that the runner knows.
 
+mod farewell;
+mod observe;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use clawstaff_api::nodes::{CageStats, CageStatus, RunnerClaw, RunnerState, RunnerStatus};
-use clawstaff_cage::{CageId, Exit, ExitReason, Observed};
+use clawstaff_api::nodes::{CageStatus, RunnerClaw, RunnerState, RunnerStatus};
+use clawstaff_cage::CageId;
 use clawstaff_types::{ClawName, EventKind, Outcome};
-use futures_util::{StreamExt as _, stream};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -20,14 +22,8 @@ use crate::{
 
 /// How often cages are looked at when nothing else happens.
 const PACE: Duration = Duration::from_millis(500);
-/// How often resources are asked for.
-const STATS_PACE: Millis = 10_000;
 /// For how long a cage that is gone is still reported as gone.
 const GONE_FOR: Millis = 600_000;
-/// How many cages are asked at once.
-const AT_ONCE: usize = 16;
-/// How long all cages together may take to stop when the runner ends.
-const FAREWELL: Duration = Duration::from_secs(25);
 
 /// Channels between the loop and the tasks around it.
 #[derive(Debug)]
@@ -121,8 +117,8 @@ impl Loop {
         self.wish(news);
         self.observe().await;
         self.measure().await;
-        self.step();
         self.flush();
+        self.step();
         self.forget();
         self.keep();
         self.report();
@@ -136,130 +132,9 @@ impl Loop {
         }
     }
 
-    /// Looks at every cage that there is or should be.
-    async fn observe(&mut self) {
-        let backend = &self.hands.backend;
-        let listed = match backend.list().await {
-            Ok(listed) => listed,
-            Err(error) => {
-                tracing::warn!(%error, "the cages cannot be listed");
-                return;
-            }
-        };
-        let looks = stream::iter(listed).map(|id| async move {
-            let observed = backend.observe(&id).await;
-            (id, observed)
-        });
-        let observed: Vec<_> = looks.buffer_unordered(AT_ONCE).collect().await;
-        let mut seen = BTreeMap::new();
-        for (id, observed) in observed {
-            match observed {
-                Ok(Observed::Absent) => {}
-                Ok(observed) => {
-                    seen.insert(id.to_string(), see(&observed));
-                    self.note(&id, &observed);
-                }
-                Err(error) => {
-                    tracing::warn!(cage = %id, %error, "a cage cannot be looked at");
-                    let before = self.seen.get(&id.to_string()).copied();
-                    seen.extend(before.map(|before| (id.to_string(), before)));
-                }
-            }
-        }
-        self.seen = seen;
-        self.note_absent();
-    }
-
-    /// Adopts a cage that is up, and notices one that ended by itself.
-    fn note(&mut self, id: &CageId, observed: &Observed) {
-        let wanted = self
-            .claws()
-            .iter()
-            .find(|claw| claw.cage == id.to_string())
-            .cloned();
-        let now = self.now();
-        let memory = self.memory.entry(id.to_string()).or_default();
-        if memory.busy.is_some() {
-            return;
-        }
-        match observed {
-            Observed::Running { .. } | Observed::Paused => {
-                memory.up = true;
-                if memory.version.is_none() {
-                    memory.version = wanted.as_ref().map(Version::of);
-                    tracing::info!(cage = %id, "adopted as it is");
-                }
-            }
-            Observed::Exited(exit) if memory.up => {
-                let reason = describe(exit);
-                tracing::warn!(cage = %id, reason, "ended by itself");
-                let version = memory.version.or(wanted.as_ref().map(Version::of));
-                if let Some(version) = version {
-                    memory.ended(version, &reason, now);
-                }
-                self.record_late(id, EventKind::ClawFailed, Outcome::Failed, &reason);
-            }
-            Observed::Exited(_) | Observed::Created | Observed::Absent => {}
-        }
-    }
-
-    /// Notices a cage that should be up but is not even there.
-    fn note_absent(&mut self) {
-        let now = self.now();
-        let gone = |(cage, memory): (&String, &Memory)| {
-            let lost = memory.up && memory.busy.is_none() && !self.seen.contains_key(cage);
-            lost.then(|| cage.clone())
-        };
-        let lost: Vec<String> = self.memory.iter().filter_map(gone).collect();
-        for cage in lost {
-            let reason = "the cage is gone without our doing";
-            if let Some(memory) = self.memory.get_mut(&cage) {
-                match memory.version {
-                    Some(version) => memory.ended(version, reason, now),
-                    None => memory.stopped(),
-                }
-            }
-            if let Ok(id) = cage.parse() {
-                self.record_late(&id, EventKind::ClawFailed, Outcome::Failed, reason);
-            }
-        }
-    }
-
-    /// Asks for resources, every 10 s.
-    async fn measure(&mut self) {
-        let now = self.now();
-        if now < self.stats_at {
-            return;
-        }
-        self.stats_at = now.saturating_add(STATS_PACE);
-        let up = |seen: &Seen| matches!(seen, Seen::Running | Seen::Paused);
-        let ids: Vec<CageId> = self
-            .seen
-            .iter()
-            .filter(|(_, seen)| up(seen))
-            .filter_map(|(cage, _)| cage.parse().ok())
-            .collect();
-        let backend = &self.hands.backend;
-        let asks = stream::iter(ids).map(|id| async move {
-            let stats = backend.stats(&id).await;
-            (id, stats)
-        });
-        let answers: Vec<_> = asks.buffer_unordered(AT_ONCE).collect().await;
-        for (id, stats) in answers {
-            if let (Ok(stats), Some(memory)) = (stats, self.memory.get_mut(&id.to_string())) {
-                memory.stats = Some(CageStats {
-                    memory_bytes: stats.memory_bytes,
-                    cpu_micros: stats.cpu_micros,
-                    pids: stats.pids,
-                    storage_bytes: stats.storage_bytes,
-                });
-            }
-        }
-    }
-
-    /// Plans and hands out.
+    /// Plans and hands out. What happened before is recorded before anything new is.
     fn step(&mut self) {
-        if self.wanted.is_none() {
+        if self.wanted.is_none() || (self.flushing && self.mediator() == Mediator::Here) {
             return;
         }
         let steps = plan(
@@ -388,7 +263,7 @@ impl Loop {
             );
         }
         if job.act == Act::Start {
-            self.stats_at = self.stats_at.min(now.saturating_add(1_000));
+            self.stats_at = now;
         }
     }
 
@@ -429,6 +304,7 @@ impl Loop {
             memory.stats = None;
             memory.exits.clear();
             memory.retry_act_at = 0;
+            memory.retry_freeze_at = 0;
             // What would be tried again is tried again at once after a restart.
             memory.trouble = memory.trouble.take().filter(|trouble| trouble.retry_at.is_none());
         }
@@ -480,64 +356,6 @@ impl Loop {
             self.now(),
         ))
     }
-
-    /// Lets steps that are under way end, for a while.
-    async fn finish_tasks(&mut self) {
-        let finishing = async {
-            while let Some(done) = self.tasks.join_next().await {
-                self.take_in(done);
-            }
-        };
-        if tokio::time::timeout(FAREWELL, finishing).await.is_err() {
-            tracing::warn!("steps under way are abandoned");
-        }
-    }
-
-    /// Stops every cage, all at once. A stop that cannot be recorded is done all the same, and recorded late:
-    /// nothing may run once nobody watches.
-    async fn stop_all(&mut self) {
-        self.observe().await;
-        let up: Vec<String> = self
-            .seen
-            .iter()
-            .filter(|(_, seen)| matches!(seen, Seen::Running | Seen::Paused))
-            .map(|(cage, _)| cage.clone())
-            .collect();
-        for cage in up {
-            let step = Step { cage, act: Act::Stop };
-            if let Some(mut job) = self.job(&step) {
-                job.reason = Some("the runner ends".to_owned());
-                job.subject.by = None;
-                self.begin(job);
-            }
-        }
-        self.finish_tasks().await;
-        self.observe().await;
-        let left: Vec<String> = self
-            .seen
-            .iter()
-            .filter(|(_, seen)| matches!(seen, Seen::Running | Seen::Paused))
-            .map(|(cage, _)| cage.clone())
-            .collect();
-        for cage in left {
-            self.stop_unrecorded(&cage).await;
-        }
-        self.observe().await;
-    }
-
-    async fn stop_unrecorded(&mut self, cage: &str) {
-        let Ok(id) = cage.parse::<CageId>() else {
-            return;
-        };
-        match self.hands.backend.stop(&id, Duration::from_secs(2)).await {
-            Ok(()) => {
-                self.memory.entry(cage.to_owned()).or_default().stopped();
-                let reason = "the runner ended while the gateway was lost";
-                self.record_late(&id, EventKind::ClawStopped, Outcome::Succeeded, reason);
-            }
-            Err(error) => tracing::error!(cage, %error, "a cage could not be stopped"),
-        }
-    }
 }
 
 fn settle_failure(memory: &mut Memory, job: &Job, error: &StepError, now: Millis) {
@@ -546,31 +364,8 @@ fn settle_failure(memory: &mut Memory, job: &Job, error: &StepError, now: Millis
         (Act::Start, StepError::Refused(reason), Some(version)) => memory.refused(version, reason),
         (Act::Start, StepError::NotTried(reason), Some(version)) => memory.postponed(version, reason, now),
         (Act::Start, StepError::Failed(reason), Some(version)) => memory.ended(version, reason, now),
+        (Act::Freeze, _, _) => memory.retry_freeze_at = now.saturating_add(ACT_BACK_OFF),
         _ => memory.retry_act_at = now.saturating_add(ACT_BACK_OFF),
-    }
-}
-
-/// What the back end says, in the planner's words.
-const fn see(observed: &Observed) -> Seen {
-    match observed {
-        Observed::Absent => Seen::Absent,
-        Observed::Created => Seen::Created,
-        Observed::Running { .. } => Seen::Running,
-        Observed::Paused => Seen::Paused,
-        Observed::Exited(_) => Seen::Exited,
-    }
-}
-
-/// Why a cage ended. What it printed stays out of it.
-fn describe(exit: &Exit) -> String {
-    match exit.reason {
-        ExitReason::Code(0) => "the agent ended by itself (code 0)".to_owned(),
-        ExitReason::Code(code) => format!("the agent ended with code {code}"),
-        ExitReason::Signal(signal) => format!("the agent was ended by signal {signal}"),
-        ExitReason::OutOfMemory => {
-            "out of memory: it needed more than `limits.memory`, so the kernel ended it".to_owned()
-        }
-        ExitReason::Unknown => "the cage ended and nobody saw why".to_owned(),
     }
 }
 

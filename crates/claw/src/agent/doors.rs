@@ -83,6 +83,20 @@ impl DoorError {
             Self::Http(_) | Self::Late(_) | Self::Malformed(_) | Self::Mcp(_) => false,
         }
     }
+
+    /// Whether the other side went away amid the exchange: what came of it is unknown, and so is all before it
+    /// that was not acknowledged.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self {
+            Self::Http(HttpError::Connect { .. } | HttpError::Exchange { .. })
+            | Self::Mcp(mcp::McpError::Missing) => true,
+            Self::Http(HttpError::Request(_) | HttpError::Json(_) | HttpError::TooLong { .. })
+            | Self::Mcp(mcp::McpError::TooLong | mcp::McpError::NotJsonRpc(_))
+            | Self::Late(_)
+            | Self::Refused { .. }
+            | Self::Malformed(_) => false,
+        }
+    }
 }
 
 /// The doors at one address.
@@ -169,16 +183,26 @@ impl Doors {
     }
 
     /// Makes a call, and says what came of it.
-    pub(crate) async fn call(&self, name: &str, arguments: Map<String, Value>) -> ToolOutcome {
+    ///
+    /// # Errors
+    /// Only when the door was lost amid it ([`DoorError::is_lost`]).
+    pub(crate) async fn call(
+        &self,
+        name: &str,
+        arguments: Map<String, Value>,
+    ) -> Result<ToolOutcome, DoorError> {
         if !mcp::is_tool_name(name) {
-            return ToolOutcome::nonsense("there is no tool of that name");
+            return Ok(ToolOutcome::nonsense("there is no tool of that name"));
         }
         let id = self.id();
         let request = mcp::call(id, name, arguments);
         match self.mcp(id, "tools/call", Some(name), request).await {
-            Ok(answer) => mcp::outcome(&answer),
-            Err(DoorError::Refused { reason, .. }) => ToolOutcome::refused(&reason),
-            Err(error) => ToolOutcome::refused(&format!("the call brought no result: {error}")),
+            Ok(answer) => Ok(mcp::outcome(&answer)),
+            Err(DoorError::Refused { reason, .. }) => Ok(ToolOutcome::refused(&reason)),
+            Err(error) if error.is_lost() => Err(error),
+            Err(error) => Ok(ToolOutcome::refused(&format!(
+                "the call brought no result: {error}"
+            ))),
         }
     }
 
@@ -214,10 +238,13 @@ impl Doors {
     }
 
     /// Asks the model, and says what happened in the conversation's words.
-    pub(crate) async fn ask(&self, api: ModelApi, body: &Value) -> Happened {
+    ///
+    /// # Errors
+    /// Only when the door was lost amid it ([`DoorError::is_lost`]).
+    pub(crate) async fn ask(&self, api: ModelApi, body: &Value) -> Result<Happened, DoorError> {
         match within(MODEL, self.exchange_with_model(api, body)).await {
-            Ok(happened) => happened,
-            Err(error) => Happened::Failed(error.to_string()),
+            Err(error) if !error.is_lost() => Ok(Happened::Failed(error.to_string())),
+            otherwise => otherwise,
         }
     }
 

@@ -109,17 +109,19 @@ fn describe(answer: &ApplyAnswer) -> String {
         .filter(|change| change.effect == Effect::Widens)
         .count();
     let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    let summary = match (answer.changes.len(), answer.applied) {
-        (0, _) => "nothing to change".to_owned(),
-        (n, true) => format!("applied {}, revision {}", count(n, "change"), answer.revision),
-        (n, false) => format!("{} would be made; nothing was applied", count(n, "change")),
+    let of_which = match widening {
+        0 => String::new(),
+        1 => ", 1 of which widens access".to_owned(),
+        n => format!(", {n} of which widen access"),
     };
-    lines.push(match widening {
-        0 => summary,
-        n => format!(
-            "{summary} ({n} of them {} access)",
-            if n == 1 { "widens" } else { "widen" }
+    lines.push(match (answer.changes.len(), answer.applied) {
+        (0, _) => "nothing to change".to_owned(),
+        (n, true) => format!(
+            "applied {}{of_which}; revision {}",
+            count(n, "change"),
+            answer.revision
         ),
+        (n, false) => format!("would make {}{of_which}; nothing was applied", count(n, "change")),
     });
     lines.join("\n")
 }

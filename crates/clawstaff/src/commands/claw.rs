@@ -4,8 +4,9 @@ mod live;
 
 use std::path::PathBuf;
 
-use clawstaff_api::people::{
-    ApplyRequest, ClawView, MessageAccepted, MessageRequest, RevisionView, RollbackRequest,
+use clawstaff_api::{
+    nodes::Phase,
+    people::{ApplyRequest, ClawView, MessageAccepted, MessageRequest, RevisionView, RollbackRequest},
 };
 use clawstaff_types::ClawName;
 use clawstaff_vault::seal::seal;
@@ -319,11 +320,20 @@ async fn only(
 
 async fn stats(format: Format, client: &Client, name: &ClawName) -> Result<(), Failure> {
     let claw = view(client, name).await?;
-    let stats = claw.stats.ok_or_else(|| {
-        Failure::failed(format!(
+    let stats = claw.stats.ok_or_else(|| match claw.phase {
+        Phase::Running | Phase::Paused | Phase::Quarantined => {
+            Failure::unavailable(format!("what `{name}` uses has not been measured yet"))
+                .hint("the runner measures every 10 s")
+        }
+        Phase::Pending
+        | Phase::Starting
+        | Phase::Stopping
+        | Phase::Stopped
+        | Phase::Failed
+        | Phase::Destroyed => Failure::failed(format!(
             "Claw `{name}` is {}, so it uses nothing",
             output::word(&claw.phase)
-        ))
+        )),
     })?;
     format.one(&stats, stats_fields)
 }

@@ -53,6 +53,9 @@ fn last_line(text: &str) -> &str {
         .unwrap_or_default()
 }
 
+/// A way of tampering with a copy of the log.
+type Tamper = fn(&Path) -> anyhow::Result<()>;
+
 /// On copies of the log: a flipped bit, a missing entry, a rollback. Each is found, and its place named.
 pub(super) async fn tampering(story: &mut Story, stage: &Stage) -> anyhow::Result<()> {
     story.chapter("On a copy of the log: a bit flipped, an entry cut out, the log rolled back");
@@ -60,7 +63,7 @@ pub(super) async fn tampering(story: &mut Story, stage: &Stage) -> anyhow::Resul
     let checkpoint = fs::read(log.join("checkpoint")).context("the log has no checkpoint")?;
     let held = stage.props.join("held.checkpoint");
     fs::write(&held, checkpoint).context("cannot keep the checkpoint")?;
-    let copies: [(&str, fn(&Path) -> anyhow::Result<()>); 3] = [
+    let copies: [(&str, Tamper); 3] = [
         ("one bit flipped", flip_a_bit),
         ("one entry cut out", cut_an_entry),
         ("rolled back", roll_back),
@@ -69,12 +72,12 @@ pub(super) async fn tampering(story: &mut Story, stage: &Stage) -> anyhow::Resul
         let copy = copy_of(&log, &stage.props.join(what.replace(' ', "-")))?;
         tamper(&copy)?;
         let ran = verify(stage, &copy, &held).await?;
-        let problems = ran
+        let mut problems = ran
             .out
             .lines()
             .filter_map(|line| line.trim().strip_prefix("problem"));
         let said = problems
-            .last()
+            .next_back()
             .map(str::trim)
             .map(|place| place.replace(&format!("{}/", copy.display()), ""));
         story.observe(
@@ -182,9 +185,9 @@ fn roll_back(log: &Path) -> anyhow::Result<()> {
     for derived in ["checkpoint", "tile"] {
         let path = log.join(derived);
         if path.is_dir() {
-            fs::remove_dir_all(&path)?
+            fs::remove_dir_all(&path)?;
         } else {
-            fs::remove_file(&path)?
+            fs::remove_file(&path)?;
         }
     }
     Ok(())

@@ -338,11 +338,9 @@ async fn end(mut child: Child, grace: Duration) -> bool {
         // It may have ended by itself meanwhile.
         let _gone = kill_process(pid, Signal::TERM);
     }
-    match tokio::time::timeout(grace, child.wait()).await {
-        Ok(status) => status.is_ok_and(|status| status.success()),
-        Err(_) => {
-            drop(child.kill().await);
-            false
-        }
+    if let Ok(status) = tokio::time::timeout(grace, child.wait()).await {
+        return status.is_ok_and(|status| status.success());
     }
+    drop(child.kill().await);
+    false
 }

@@ -30,12 +30,6 @@ impl Story {
         }
     }
 
-    fn line(&self, text: &str) {
-        let mut out = std::io::stdout().lock();
-        // A closed standard output must not end the demo half-way: what it started has to be cleaned up.
-        drop(writeln!(out, "{text}").and_then(|()| out.flush()));
-    }
-
     /// A chapter's heading.
     pub(super) fn chapter(&self, title: &str) {
         let seconds = self.began.elapsed().as_secs_f32();
@@ -44,12 +38,13 @@ impl Story {
         } else {
             title.to_owned()
         };
-        self.line(&format!("\n[{seconds:5.1}s] {heading}"));
+        line(&format!("\n[{seconds:5.1}s] {heading}"));
     }
 
     /// Something worth knowing that is not an observation.
+    #[expect(clippy::unused_self, reason = "told through the story, like everything else")]
     pub(super) fn note(&self, text: impl Display) {
-        self.line(&format!("         {text}"));
+        line(&format!("         {text}"));
     }
 
     /// An observation: it held or it did not.
@@ -65,20 +60,20 @@ impl Story {
             (true, false) => mark.red().bold().to_string(),
             (false, _) => mark.to_owned(),
         };
-        self.line(&format!("       {mark} {text}"));
+        line(&format!("       {mark} {text}"));
     }
 
     /// The story could not go on.
     pub(super) fn broke_off(&mut self, error: &anyhow::Error) {
         self.failed += 1;
-        self.line(&format!("\nerror: {error:#}"));
+        line(&format!("\nerror: {error:#}"));
     }
 
     /// The last line, and the verdict: good only if everything was observed to hold.
     pub(super) fn end(self) -> Result<(), Failure> {
         let seconds = self.began.elapsed().as_secs_f32();
         let (held, failed) = (self.held, self.failed);
-        self.line(&format!(
+        line(&format!(
             "\n{held} observations held, {failed} did not, in {seconds:.1} s."
         ));
         if failed == 0 && held > 0 {
@@ -87,4 +82,10 @@ impl Story {
             Err(Failure::failed("not everything was observed to hold"))
         }
     }
+}
+
+fn line(text: &str) {
+    let mut out = std::io::stdout().lock();
+    // A closed standard output must not end the demo half-way: what it started has to be cleaned up.
+    drop(writeln!(out, "{text}").and_then(|()| out.flush()));
 }

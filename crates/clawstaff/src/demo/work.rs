@@ -127,7 +127,7 @@ pub(super) async fn tickets(story: &mut Story, stage: &Stage) -> anyhow::Result<
         ),
     );
     let filed = async || Ok(pages(stage).await?.len() >= expected.len());
-    until("the tickets", Duration::from_secs(60), filed).await?;
+    until("the tickets", Duration::from_mins(1), filed).await?;
     bad_deliveries(story, stage, messages.first().context("no messages")?).await?;
     finished(stage).await?;
     check_pages(story, stage, &expected).await
@@ -173,7 +173,7 @@ async fn finished(stage: &Stage) -> anyhow::Result<()> {
             |line: &&Value| line.pointer("/detail/stop_reason").and_then(Value::as_str) == Some("end_turn");
         Ok(answers.iter().filter(last).count() >= expected)
     };
-    until("every message to be finished", Duration::from_secs(60), said).await
+    until("every message to be finished", Duration::from_mins(1), said).await
 }
 
 /// A forged and a replayed delivery.

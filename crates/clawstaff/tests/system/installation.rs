@@ -61,8 +61,15 @@ pub(crate) struct Ran {
 }
 
 impl Installation {
-    /// Starts everything and puts the secrets into the vault; no Claw yet. `prepare` sees the directory first.
-    pub(crate) fn start(prepare: impl FnOnce(&Path)) -> Self {
+    /// Starts everything and puts the secrets into the vault; no Claw yet.
+    pub(crate) fn start() -> Self {
+        let installation = Self::start_bare(|_| ());
+        installation.set_secrets();
+        installation
+    }
+
+    /// Starts everything; no secret, no Claw yet. `prepare` sees the directory first.
+    pub(crate) fn start_bare(prepare: impl FnOnce(&Path)) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("clawstaff-system-")
             .tempdir()
@@ -81,7 +88,7 @@ impl Installation {
             let mut words = ready.split_whitespace().skip_while(|word| *word != label);
             words.nth(1).unwrap_or_default().to_owned()
         };
-        let installation = Self {
+        Self {
             ingress: word("ingress"),
             dashboard: word("dashboard"),
             data,
@@ -89,11 +96,14 @@ impl Installation {
             up,
             _directory: directory,
             _runtime: runtime,
-        };
-        for (name, value) in SECRETS {
-            installation.must(&["secret", "set", name], Some(value));
         }
-        installation
+    }
+
+    /// Puts the secrets into the vault.
+    pub(crate) fn set_secrets(&self) {
+        for (name, value) in SECRETS {
+            self.must(&["secret", "set", name], Some(value));
+        }
     }
 
     /// Runs the command line to its end.
@@ -189,7 +199,7 @@ impl Installation {
 
     /// Polls until it holds; fails the test after 60 s.
     pub(crate) fn until(&self, what: &str, holds: impl Fn() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while !holds() {
             assert!(
                 Instant::now() < deadline,
@@ -241,7 +251,8 @@ impl Drop for Installation {
             .ok()
             .and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {
-            drop(rustix::process::kill_process(pid, rustix::process::Signal::TERM));
+            // It may have ended by itself.
+            let _gone = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         drop(self.up.wait());
         if std::thread::panicking() {
@@ -305,7 +316,7 @@ fn start_up(data: &Path) -> (Child, String) {
         }
     });
     let ready = receiver
-        .recv_timeout(Duration::from_secs(60))
+        .recv_timeout(Duration::from_mins(1))
         .expect("`clawstaff up` was not ready within 60 s");
     (up, ready)
 }

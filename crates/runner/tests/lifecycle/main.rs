@@ -289,3 +289,18 @@ async fn the_end_of_the_runner_stops_cages_even_when_the_gateway_is_lost() {
         .await;
     run.stop().await;
 }
+
+#[tokio::test]
+async fn a_selftest_is_recorded_with_what_came_of_it() {
+    let world = World::new().await;
+    world.want(&[world.claw("a", Desired::Running)]);
+    let run = world.run();
+    world.phase("a", Phase::Running).await;
+    // The scripted cage answers no probe, which must never count as a boundary that stood.
+    let answers = world.selftest("a").await;
+    let answers = answers.as_array().unwrap();
+    assert!(answers.len() > 20);
+    assert!(answers.iter().all(|answer| answer["held"] == false));
+    world.recorded(EventKind::CageExec, Some(Outcome::Failed)).await;
+    run.stop().await;
+}

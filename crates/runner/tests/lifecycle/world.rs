@@ -273,9 +273,21 @@ impl World {
     }
 
     pub(crate) async fn exec(&self, claw: &str, argv: &[&str]) -> Value {
-        let body = json!({ "argv": argv, "timeout_secs": 5 }).to_string();
+        self.post(
+            claw,
+            "exec",
+            json!({ "argv": argv, "timeout_secs": 5 }).to_string(),
+        )
+        .await
+    }
+
+    pub(crate) async fn selftest(&self, claw: &str) -> Value {
+        self.post(claw, "selftest", String::new()).await
+    }
+
+    async fn post(&self, claw: &str, what: &str, body: String) -> Value {
         let socket = self.data.path().join("run/runner.sock");
-        let path = cage_path(&claw.parse().unwrap(), "exec");
+        let path = cage_path(&claw.parse().unwrap(), what);
         serde_json::from_slice(&servers::send(&socket, &path, body).await).unwrap()
     }
 }

@@ -38,8 +38,10 @@ pub(crate) struct Args {
 struct Log {
     name: String,
     folder: PathBuf,
-    /// Checkpoints of it that somebody else holds, with where they are.
+    /// Checkpoints that somebody else holds, with where they are; those of another log are passed over.
     held: Vec<(String, Checkpoint)>,
+    /// The file of `--from`, in which one at least should be of this log.
+    given: Option<String>,
 }
 
 /// What came of one log.
@@ -125,6 +127,7 @@ fn one(folder: PathBuf, given: Vec<(String, Checkpoint)>) -> Result<Log, Failure
     Ok(Log {
         name: "log".to_owned(),
         folder,
+        given: given.first().map(|(place, _)| place.clone()),
         held: given,
     })
 }
@@ -166,6 +169,7 @@ fn both(place: &Place, given: &[(String, Checkpoint)]) -> Result<Vec<Log>, Failu
             name: name.to_owned(),
             folder: folder.join("log"),
             held,
+            given: given.first().map(|(place, _)| place.clone()),
         });
     }
     Ok(logs)
@@ -245,14 +249,16 @@ fn verify(log: &Log, key: Option<&VerifyingKey>) -> Finding {
         first.size
     )];
     let mut report = first;
-    for (place, checkpoint) in &log.held {
-        if report
-            .origin
-            .as_ref()
-            .is_some_and(|origin| *origin != checkpoint.origin)
-        {
-            continue;
-        }
+    let held = held_of(log, report.origin.as_deref());
+    if let Some(file) = log
+        .given
+        .as_ref()
+        .filter(|file| !held.iter().any(|(place, _)| place == *file))
+    {
+        let text = format!("none of the checkpoints in {file} is of this log");
+        report.unchecked.push(text);
+    }
+    for (place, checkpoint) in held {
         let again = verify_dir(&log.folder, key, Some(checkpoint));
         let new = |problem: &Problem| !report.problems.contains(problem);
         let news: Vec<Problem> = again.problems.into_iter().filter(new).collect();
@@ -265,6 +271,12 @@ fn verify(log: &Log, key: Option<&VerifyingKey>) -> Finding {
         report.problems.extend(news);
     }
     finding(log, report, checked)
+}
+
+/// The checkpoints that are of this very log.
+fn held_of<'a>(log: &'a Log, origin: Option<&str>) -> Vec<&'a (String, Checkpoint)> {
+    let of_it = |held: &&(String, Checkpoint)| origin.is_none_or(|origin| origin == held.1.origin);
+    log.held.iter().filter(of_it).collect()
 }
 
 fn finding(log: &Log, report: Report, checked: Vec<String>) -> Finding {

@@ -1,0 +1,166 @@
+//! Looking at the cages: what they are, which ended by themselves, what they use.
+
+use std::collections::BTreeMap;
+
+use clawstaff_api::nodes::CageStats;
+use clawstaff_cage::{CageId, Exit, ExitReason, Observed};
+use clawstaff_types::{EventKind, Outcome};
+use futures_util::{StreamExt as _, stream};
+
+use super::Loop;
+use crate::{
+    memory::{Memory, Version},
+    plan::{Millis, Seen},
+};
+
+/// How often resources are asked for.
+const STATS_PACE: Millis = 10_000;
+/// How many cages are asked at once.
+const AT_ONCE: usize = 16;
+
+impl Loop {
+    /// Looks at every cage that there is or should be.
+    pub(super) async fn observe(&mut self) {
+        let backend = &self.hands.backend;
+        let listed = match backend.list().await {
+            Ok(listed) => listed,
+            Err(error) => {
+                tracing::warn!(%error, "the cages cannot be listed");
+                return;
+            }
+        };
+        let looks = stream::iter(listed).map(|id| async move {
+            let observed = backend.observe(&id).await;
+            (id, observed)
+        });
+        let observed: Vec<_> = looks.buffer_unordered(AT_ONCE).collect().await;
+        let mut seen = BTreeMap::new();
+        for (id, observed) in observed {
+            match observed {
+                Ok(Observed::Absent) => {}
+                Ok(observed) => {
+                    seen.insert(id.to_string(), see(&observed));
+                    self.note(&id, &observed);
+                }
+                Err(error) => {
+                    tracing::warn!(cage = %id, %error, "a cage cannot be looked at");
+                    let before = self.seen.get(&id.to_string()).copied();
+                    seen.extend(before.map(|before| (id.to_string(), before)));
+                }
+            }
+        }
+        self.seen = seen;
+        self.note_absent();
+    }
+
+    /// Adopts a cage that is up, and notices one that ended by itself.
+    fn note(&mut self, id: &CageId, observed: &Observed) {
+        let wanted = self
+            .claws()
+            .iter()
+            .find(|claw| claw.cage == id.to_string())
+            .cloned();
+        let now = self.now();
+        let memory = self.memory.entry(id.to_string()).or_default();
+        if memory.busy.is_some() {
+            return;
+        }
+        match observed {
+            Observed::Running { .. } | Observed::Paused => {
+                memory.up = true;
+                if memory.version.is_none() {
+                    memory.version = wanted.as_ref().map(Version::of);
+                    tracing::info!(cage = %id, "adopted as it is");
+                }
+            }
+            Observed::Exited(exit) if memory.up => {
+                let reason = describe(exit);
+                tracing::warn!(cage = %id, reason, "ended by itself");
+                let version = memory.version.or(wanted.as_ref().map(Version::of));
+                if let Some(version) = version {
+                    memory.ended(version, &reason, now);
+                }
+                self.record_late(id, EventKind::ClawFailed, Outcome::Failed, &reason);
+            }
+            Observed::Exited(_) | Observed::Created | Observed::Absent => {}
+        }
+    }
+
+    /// Notices a cage that should be up but is not even there.
+    fn note_absent(&mut self) {
+        let now = self.now();
+        let gone = |(cage, memory): (&String, &Memory)| {
+            let lost = memory.up && memory.busy.is_none() && !self.seen.contains_key(cage);
+            lost.then(|| cage.clone())
+        };
+        let lost: Vec<String> = self.memory.iter().filter_map(gone).collect();
+        for cage in lost {
+            let reason = "the cage is gone without our doing";
+            if let Some(memory) = self.memory.get_mut(&cage) {
+                match memory.version {
+                    Some(version) => memory.ended(version, reason, now),
+                    None => memory.stopped(),
+                }
+            }
+            if let Ok(id) = cage.parse() {
+                self.record_late(&id, EventKind::ClawFailed, Outcome::Failed, reason);
+            }
+        }
+    }
+
+    /// Asks for resources, every 10 s.
+    pub(super) async fn measure(&mut self) {
+        let now = self.now();
+        if now < self.stats_at {
+            return;
+        }
+        self.stats_at = now.saturating_add(STATS_PACE);
+        let up = |seen: &Seen| matches!(seen, Seen::Running | Seen::Paused);
+        let ids: Vec<CageId> = self
+            .seen
+            .iter()
+            .filter(|(_, seen)| up(seen))
+            .filter_map(|(cage, _)| cage.parse().ok())
+            .collect();
+        let backend = &self.hands.backend;
+        let asks = stream::iter(ids).map(|id| async move {
+            let stats = backend.stats(&id).await;
+            (id, stats)
+        });
+        let answers: Vec<_> = asks.buffer_unordered(AT_ONCE).collect().await;
+        for (id, stats) in answers {
+            if let (Ok(stats), Some(memory)) = (stats, self.memory.get_mut(&id.to_string())) {
+                memory.stats = Some(CageStats {
+                    memory_bytes: stats.memory_bytes,
+                    cpu_micros: stats.cpu_micros,
+                    pids: stats.pids,
+                    storage_bytes: stats.storage_bytes,
+                });
+            }
+        }
+    }
+}
+
+/// What the back end says, in the planner's words.
+const fn see(observed: &Observed) -> Seen {
+    match observed {
+        Observed::Absent => Seen::Absent,
+        Observed::Created => Seen::Created,
+        Observed::Running { .. } => Seen::Running,
+        Observed::Paused => Seen::Paused,
+        Observed::Exited(_) => Seen::Exited,
+    }
+}
+
+/// Why a cage ended. What it printed stays out of it.
+fn describe(exit: &Exit) -> String {
+    match exit.reason {
+        ExitReason::Code(0) => "the agent ended by itself (code 0)".to_owned(),
+        ExitReason::Code(code) => format!("the agent ended with code {code}"),
+        ExitReason::Signal(signal) => format!("the agent was ended by signal {signal}"),
+        ExitReason::OutOfMemory => {
+            "out of memory: it needed more than `limits.memory`, so the kernel ended it".to_owned()
+        }
+        ExitReason::Unknown => "the cage ended and nobody saw why".to_owned(),
+    }
+}
