@@ -5,19 +5,17 @@ mod tidy;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("tidy") => report(tidy::check_all()),
-        _ => {
-            eprintln!(
-                "usage: cargo xtask tidy    check the arrows between crates, file headers, lints and stray SQL or unsafe"
-            );
-            ExitCode::from(2)
-        }
+    if std::env::args().nth(1).as_deref() == Some("tidy") {
+        return report(&tidy::check_all());
     }
+    eprintln!(
+        "usage: cargo xtask tidy    check the arrows between crates, file headers, lints and stray SQL or unsafe"
+    );
+    ExitCode::from(2)
 }
 
-fn report(problems: Vec<String>) -> ExitCode {
-    for problem in &problems {
+fn report(problems: &[String]) -> ExitCode {
+    for problem in problems {
         eprintln!("error: {problem}");
     }
     if problems.is_empty() {

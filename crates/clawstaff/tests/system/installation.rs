@@ -74,6 +74,9 @@ impl Installation {
             .prefix("clawstaff-system-")
             .tempdir()
             .unwrap();
+        // As root the parts run as users of their own, who must be able to pass through.
+        let passable = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        std::fs::set_permissions(directory.path(), passable).unwrap();
         let data = directory.path().join("data");
         std::fs::create_dir_all(&data).unwrap();
         prepare(&data);
