@@ -46,6 +46,7 @@ fn quiet(words: &[&str]) -> String {
 fn help() {
     let commands = [
         "",
+        "demo",
         "up",
         "control",
         "gateway",

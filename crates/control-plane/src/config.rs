@@ -14,6 +14,9 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
     /// Uids of this host that may log in through `run/api.sock`, besides root and the process' own.
     pub login_uids: Vec<u32>,
+    /// Lets other processes of the same uid read this one's memory, so that anybody can search it for what must
+    /// not be there. Root always can.
+    pub inspectable: bool,
 }
 
 /// Why the control plane could not start or go on.

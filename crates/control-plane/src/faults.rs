@@ -118,6 +118,7 @@ impl Bench {
             data: dir.path().to_owned(),
             listen: None,
             login_uids: Vec::new(),
+            inspectable: false,
         };
         let environment = Environment {
             disk: Arc::new(disk.clone()),

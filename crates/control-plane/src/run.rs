@@ -76,7 +76,7 @@ pub fn confine_process(config: &Config) -> Result<(), RunError> {
 fn prepare(config: &Config, places: &Places) -> Result<Option<std::net::TcpListener>, RunError> {
     make_folders(places)?;
     let tcp = bind_tcp(config, places)?;
-    confine(&[&places.home, &places.run])?;
+    confine(&[&places.home, &places.run], config.inspectable)?;
     Ok(tcp)
 }
 
@@ -311,6 +311,7 @@ mod tests {
             data: dir.path().to_owned(),
             listen: None,
             login_uids: Vec::new(),
+            inspectable: false,
         };
         let (places, shutdown) = (Places::new(&config), CancellationToken::new());
         make_folders(&places).unwrap();

@@ -25,6 +25,10 @@ pub(crate) struct ControlArgs {
     /// User of this host who may log in, besides root and the part's own; may be given several times
     #[arg(long = "login-uid", value_name = "UID")]
     login_uids: Vec<u32>,
+
+    /// Let other processes of this user read the control plane's memory, to search it for what must not be there
+    #[arg(long)]
+    inspectable: bool,
 }
 
 /// Run the gateway alone
@@ -70,6 +74,7 @@ pub(crate) fn control(context: &Context, args: ControlArgs) -> Result<(), Failur
         data: context.place()?.root().to_owned(),
         listen: args.listen,
         login_uids: args.login_uids,
+        inspectable: args.inspectable,
     };
     follow_supervisor()?;
     let confined = clawstaff_control_plane::confine_process(&config);

@@ -62,6 +62,10 @@ pub(crate) struct Args {
     #[arg(long = "login-uid", value_name = "UID")]
     login_uids: Vec<u32>,
 
+    /// Let other processes of this user read the control plane's memory, to search it for what must not be there
+    #[arg(long)]
+    inspectable: bool,
+
     /// User id of the control plane, when started as root
     #[arg(long, value_name = "UID", env = "CLAWSTAFF_CONTROL_UID", default_value_t = 64101, value_parser = clap::value_parser!(u32).range(1..))]
     control_uid: u32,
@@ -181,6 +185,9 @@ fn specs(place: &Place, args: &Args, owners: &Owners, listen: SocketAddr, ingres
     let mut control: Vec<(&str, OsString)> = vec![("--listen", listen.to_string().into())];
     let logins = args.login_uids.iter().chain([&owners.runner.uid]);
     control.extend(logins.map(|uid| ("--login-uid", uid.to_string().into())));
+    if args.inspectable {
+        control.push(("--inspectable", OsString::new()));
+    }
     let runner_uid: OsString = owners.runner.uid.to_string().into();
     let mut gateway: Vec<(&str, OsString)> = vec![
         ("--ingress", ingress.to_string().into()),

@@ -54,7 +54,8 @@ pub(super) async fn searched(story: &mut Story, stage: &Stage) -> anyhow::Result
 }
 
 fn in_memory(story: &mut Story, stage: &Stage, canaries: &Canaries, all: &[Vec<u8>]) -> anyhow::Result<()> {
-    let (found, bytes) = search_process(stage.process("control")?.pid, all)?;
+    let control = stage.process("control")?.pid;
+    let (found, bytes) = search_process(control, all)?;
     story.observe(
         found.is_empty(),
         format!(
@@ -64,13 +65,23 @@ fn in_memory(story: &mut Story, stage: &Stage, canaries: &Canaries, all: &[Vec<u
         ),
     );
     let known = vec![b"support-triage".to_vec()];
-    let (name, _) = search_process(stage.process("control")?.pid, &known)?;
-    let (keys, _) = search_process(stage.process("gateway")?.pid, &canaries.keys)?;
-    let text = format!(
-        "the same search does find the Claw's name there, and {} of the keys in the gateway, where they are used",
-        keys.len()
+    let (name, _) = search_process(control, &known)?;
+    story.observe(
+        name.len() == 1,
+        "the same search finds a Claw's name there, so it would have found a key",
     );
-    story.observe(name.len() == 1, text);
+    match search_process(stage.process("gateway")?.pid, &canaries.keys) {
+        Ok((keys, _)) => {
+            story.observe(
+                !keys.is_empty(),
+                format!(
+                    "and {} of the keys in the gateway, where they are used",
+                    keys.len()
+                ),
+            );
+        }
+        Err(error) => story.note(format!("the gateway's memory is closed to this user: {error:#}")),
+    }
     Ok(())
 }
 

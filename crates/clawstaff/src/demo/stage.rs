@@ -139,6 +139,8 @@ impl Stage {
     /// Starts `clawstaff up` and waits until it says that it is ready.
     pub(super) async fn start_processes(&mut self, story: &mut Story) -> anyhow::Result<()> {
         story.chapter("Three processes start, each confined");
+        // Root can search the control plane's memory as it is; another user only if it lets itself be searched.
+        let inspectable = (!rustix::process::geteuid().is_root()).then_some("--inspectable");
         let log = std::fs::File::create(self.props.join("up.log")).context("cannot make up.log")?;
         let mut up = Command::new(&self.cli.program)
             .args([
@@ -152,6 +154,7 @@ impl Stage {
                 "--data",
             ])
             .arg(&self.data)
+            .args(inspectable)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -58,6 +58,7 @@ impl Bench {
             data: dir.path().to_owned(),
             listen: Some("127.0.0.1:0".parse().unwrap()),
             login_uids: Vec::new(),
+            inspectable: false,
         };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(clawstaff_control_plane::run(config, shutdown.clone()));

@@ -350,6 +350,7 @@ async fn a_log_that_was_cut_is_refused_at_the_next_start() {
         data: dir.path().to_owned(),
         listen: None,
         login_uids: Vec::new(),
+        inspectable: false,
     };
     let error = clawstaff_control_plane::run(config, tokio_util::sync::CancellationToken::new())
         .await
