@@ -4,8 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/setup.sh
-DOCKER_HOST=$(scripts/docker-engine.sh)
-export DOCKER_HOST
+engine=$(scripts/docker-engine.sh)
+export "${engine?}" # DOCKER_HOST=unix://…
 
 cargo fmt --all --check
 cargo clippy --workspace --all-targets -- -D warnings

@@ -8,6 +8,8 @@
 
 #[path = "system/installation.rs"]
 mod installation;
+#[path = "system/visitor.rs"]
+mod visitor;
 
 use std::process::Command;
 
@@ -175,4 +177,32 @@ fn the_dashboard_shows_the_fleet_and_the_live_log_in_a_browser() {
     ] {
         assert!(page.contains(shown), "`{shown}` is not on the page: {page}");
     }
+}
+
+#[test]
+fn an_unmodified_https_client_works_in_a_cage_as_far_as_the_claw_was_granted() {
+    let installation = Installation::start();
+    installation.deploy();
+    assert_eq!(
+        installation.deliver("EvCurl", "1764004000.000100", "Search is slow"),
+        200
+    );
+    installation.until("the ticket", || installation.pages().len() == 1);
+    let visitor = visitor::Visitor::enter(&installation, "support-triage");
+    let granted = visitor.curl("https://slack.com/api/conversations.history?channel=C0SUPPORT");
+    assert!(
+        granted.contains("Search is slow") && granted.ends_with(" 200"),
+        "{granted}"
+    );
+    let elsewhere = visitor.curl("https://slack.com/api/conversations.history?channel=C0EXECS");
+    assert!(
+        elsewhere.contains("no grant") && elsewhere.ends_with(" 403"),
+        "{elsewhere}"
+    );
+    let outside = visitor.curl("https://collector.example.net/drop");
+    assert!(outside.ends_with(" 403"), "{outside}");
+    let secrets = [&granted, &elsewhere, &outside]
+        .iter()
+        .any(|said| said.contains("xoxb-system-test"));
+    assert!(!secrets, "the real credential never shows");
 }

@@ -64,9 +64,13 @@ async fn next(cage: &Cage, query: &str) -> Result<Response<Body>, Refusal> {
         .map_or(Ok(0), str::parse)
         .map_err(|_| Refusal::malformed("`wait` is a number of seconds"))?;
     let wait = Duration::from_secs(wait.min(MAX_WAIT));
-    let item = cage
-        .gateway
-        .inbox
+    let inbox = &cage.gateway.inbox;
+    // A Claw that asks for work has let go of what it had: the answer was lost, or the door amid the work.
+    inbox
+        .release(&cage.claw)
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let item = inbox
         .next(&cage.claw, wait)
         .await
         .map_err(|error| unavailable(&error))?;

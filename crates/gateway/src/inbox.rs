@@ -278,14 +278,12 @@ impl Inbox {
         blocking(&slot, move |mailbox| Ok(mailbox.knows(&id))).await
     }
 
-    /// The oldest waiting item, leased to the Claw; waits up to `wait` (at most [`MAX_WAIT`]) for one. One at a
-    /// time: what the Claw still holds is let go of first, and handed out again or given up.
+    /// The oldest waiting item, leased to the Claw; waits up to `wait` (at most [`MAX_WAIT`]) for one. While an
+    /// item is leased nothing else is handed out.
     ///
     /// # Errors
     /// When the item cannot be read or the file system refuses.
     pub async fn next(&self, claw: &ClawName, wait: Duration) -> Result<Option<InboxItem>, InboxError> {
-        // A Claw that asks for work has let go of what it had: the answer was lost, or the door amid the work.
-        self.release(claw).await?;
         let slot = self.slot(claw)?;
         let until = Instant::now() + wait.min(MAX_WAIT);
         loop {
