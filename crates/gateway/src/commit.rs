@@ -18,6 +18,10 @@ use clawstaff_types::{ClawName, ConnectionName, Digest};
 use std::io::{Read, Write};
 
 const KEY_BYTES: usize = 32;
+/// What stands before the tag in every placeholder.
+pub(crate) const PLACEHOLDER_MARK: &[u8] = b"placeholder-";
+/// Length of a placeholder's tag, in hexadecimal digits.
+pub(crate) const PLACEHOLDER_TAG: usize = 32;
 
 /// The commitment keys of all Claws, made on first use.
 #[derive(Debug)]
@@ -130,9 +134,13 @@ impl Commitment {
     /// What stands in the cage for the credential of `connection`: it has the shape of the real one, is this
     /// Claw's alone and opens nothing.
     pub(crate) fn placeholder(&self, prefix: &str, connection: &ConnectionName) -> String {
+        format!("{prefix}placeholder-{}", self.placeholder_tag(connection))
+    }
+
+    /// What tells a placeholder from all others, after [`PLACEHOLDER_MARK`].
+    pub(crate) fn placeholder_tag(&self, connection: &ConnectionName) -> String {
         let tag = self.to("placeholder", &[connection.as_str().as_bytes()]);
-        let text = hex::encode(tag.as_bytes().get(..16).unwrap_or_default());
-        format!("{prefix}placeholder-{text}")
+        hex::encode(tag.as_bytes().get(..PLACEHOLDER_TAG / 2).unwrap_or_default())
     }
 }
 

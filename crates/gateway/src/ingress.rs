@@ -29,6 +29,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    honeytoken,
     inbox::Clock,
     run::http::{Patience, serve_connection},
     shared::Gateway,
@@ -156,6 +157,7 @@ impl Ingress {
                 Problem(Code::Unauthenticated, "the request is not signed as it must be").into_response(),
             );
         }
+        honeytoken::inbound(&self.gateway, &name, &body).await;
         let envelope = slack::parse(&body).map_err(|_| {
             Problem(Code::Invalid, "the body is not an event of Slack's Events API").into_response()
         })?;

@@ -33,6 +33,7 @@ pub mod base;
 mod body;
 mod budget;
 mod commit;
+mod honeytoken;
 mod limits;
 mod mask;
 pub mod problem;

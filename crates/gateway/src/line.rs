@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use crate::{
     body::Body,
-    budget, decide, inject,
+    budget, decide, honeytoken, inject,
     limits::Place,
     map,
     map::Route,
@@ -85,8 +85,12 @@ where
     // The body may have taken its time: what counts is the state in force now.
     let (state, now) = (&*gateway.state.load_full(), Timestamp::now());
     let who = &Who::now(gateway, state, &who.claw);
-    let call = map::call(state, &who.claw, &key, &ask.route, request, now)
-        .map_err(|error| stops::unmapped(who, &error))?;
+    let seen = honeytoken::sightings(gateway, state, &request);
+    let mapped = map::call(state, &who.claw, &key, &ask.route, request, now);
+    if let Some(stray) = honeytoken::stray(seen, &who.claw, &mapped) {
+        return Err(honeytoken::refused(gateway, who, stray, mapped).await);
+    }
+    let call = mapped.map_err(|error| stops::unmapped(who, &error))?;
     let question = call.question(who);
     let permit = decide::decide(state, &question, now).map_err(|no| stops::not_allowed(who, &call, &no))?;
     let budget = state

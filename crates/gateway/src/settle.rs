@@ -115,7 +115,7 @@ impl Settling {
     /// An answer came back: release it when its outcome is durable, or let it flow.
     pub(crate) async fn answered(self, answered: Answered) -> Result<Response<Body>, Stop> {
         let Answered { response, secret } = answered;
-        let mask = Mask::new(secret);
+        let mut mask = Mask::new(&secret);
         let (mut head, body) = response.into_parts();
         let streamed = is_event_stream(&head.headers);
         let encoded = is_encoded(&head.headers);
@@ -127,7 +127,7 @@ impl Settling {
             let body = stream::flow(self, head.status, body, mask);
             return Ok(Response::from_parts(head, body));
         }
-        let body = self.whole(head.status, body, &mask, encoded).await?;
+        let body = self.whole(head.status, body, &mut mask, encoded).await?;
         Ok(Response::from_parts(head, full(body)))
     }
 
@@ -135,7 +135,7 @@ impl Settling {
         mut self,
         status: StatusCode,
         body: Incoming,
-        mask: &Mask,
+        mask: &mut Mask,
         encoded: bool,
     ) -> Result<Bytes, Stop> {
         let read = body::read(body, MAX_ANSWER, self.gateway.waits.piece).await;

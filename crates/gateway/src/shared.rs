@@ -21,6 +21,7 @@ use crate::{
     commit::Commitments,
     doors::Doors,
     forward::{Upstream, UpstreamError},
+    honeytoken::Honeytokens,
     inbox::Inbox,
     limits::Limits,
     state::{State, StateError},
@@ -83,6 +84,7 @@ pub struct Gateway {
     pub(crate) upstream: Upstream,
     pub(crate) budgets: Budgets,
     pub(crate) limits: Limits,
+    pub(crate) honeytokens: Honeytokens,
     pub(crate) commitments: Commitments,
     pub(crate) authorities: Authorities,
     pub(crate) doors: Doors,
@@ -118,6 +120,7 @@ impl Gateway {
             upstream,
             budgets: Budgets::default(),
             limits: Limits::default(),
+            honeytokens: Honeytokens::default(),
             commitments: Commitments::new(parts.keys_dir.join("commit")),
             authorities: Authorities::new(parts.keys_dir.join("ca")),
         }))

@@ -11,6 +11,7 @@ use crate::{
     budget::OverBudget,
     commit::CommitError,
     decide::NotAllowed,
+    honeytoken::Sighting,
     map::{Call, MapError, Route},
     parse::{ParseError, Via},
     problem::Refusal,
@@ -42,7 +43,7 @@ pub(super) fn no_key(error: &CommitError) -> Stop {
     Stop::Told(Refusal::no_record())
 }
 
-pub(super) fn unrecorded(error: &AppendError) -> Stop {
+pub(crate) fn unrecorded(error: &AppendError) -> Stop {
     tracing::error!(error = chain(error), "an intent could not be recorded");
     Stop::Told(Refusal::no_record())
 }
@@ -84,6 +85,37 @@ pub(super) fn unmapped(who: &Who, error: &MapError) -> Stop {
         }
     };
     denied(Refusal::denied(error.to_string()), event, no_call())
+}
+
+/// A placeholder where it does not belong.
+pub(crate) fn honeytoken(who: &Who, stray: &Sighting, host: &str) -> Stop {
+    let mut event = who.refused(
+        EventKind::ToolDenied,
+        Decision::Deny,
+        "a credential's placeholder where it does not belong",
+    );
+    event.resource = host_resource(host);
+    let facts = [
+        ("denial", "honeytoken".to_owned()),
+        ("placeholder_claw", stray.owner.claw.to_string()),
+        ("placeholder_connection", stray.owner.connection.to_string()),
+        ("place", stray.place.as_str().to_owned()),
+    ];
+    let facts = facts.map(|(label, fact)| (label.to_owned(), fact));
+    event.facts.extend(facts);
+    let detail = format!(
+        "the placeholder of connection `{}` is in the {} of this call. A placeholder stands for a credential in a \
+         header of its own Claw's calls to its own connection and nowhere else; nothing was sent",
+        stray.owner.connection,
+        stray.place.as_str(),
+    );
+    let refusal = Refusal::new(
+        StatusCode::FORBIDDEN,
+        "honeytoken",
+        "A placeholder went astray",
+        detail,
+    );
+    denied(refusal, event, no_call())
 }
 
 /// A host of no connection.

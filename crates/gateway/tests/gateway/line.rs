@@ -151,16 +151,28 @@ async fn a_grant_that_asks_is_refused_readably_until_somebody_can_be_asked() {
 }
 
 #[tokio::test]
-async fn an_echo_of_the_credential_is_masked() {
+async fn an_echo_of_the_credential_is_masked_in_body_and_headers_however_it_is_spelled() {
     let world = World::new().await;
     world.grant("slack", "messages.send", "channel:C1").await;
-    world
-        .upstream
-        .answers(200, r#"{"ok":true,"echo":"Bearer xoxb-the-real-credential"}"#);
+    world.upstream.answers_with(|_| {
+        let echo = r#"{"ok":true,"plain":"Bearer xoxb-the-real-credential","basic":"eDp4b3hiLXRoZS1yZWFsLWNyZWRlbnRpYWw=","url":"xoxb%2Dthe%2Dreal%2Dcredential"}"#;
+        let mut response = crate::upstream::json(200, echo);
+        let headers = response.headers_mut();
+        headers.insert("x-echo", "Bearer xoxb-the-real-credential".parse().unwrap());
+        headers.insert("x-hex", "786f78622d7468652d7265616c2d63726564656e7469616c".parse().unwrap());
+        Box::pin(async move { response })
+    });
     let read = world
         .slack("/api/chat.postMessage", &json!({ "channel": "C1", "text": "x" }))
         .await;
-    assert_eq!(read.json()["echo"], "Bearer [masked]");
+    let answer = read.json();
+    assert_eq!(answer["plain"], "Bearer [masked]");
+    assert_eq!(answer["basic"], "eDp[masked]w=");
+    assert_eq!(answer["url"], "[masked]");
+    assert_eq!(
+        (&read.headers["x-echo"], &read.headers["x-hex"]),
+        (&"[masked]".parse().unwrap(), &"[masked]".parse().unwrap())
+    );
 }
 
 #[tokio::test]

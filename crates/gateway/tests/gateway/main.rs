@@ -11,6 +11,7 @@ mod bounds;
 mod disk;
 mod doors;
 mod failures;
+mod honeytoken;
 mod interception;
 mod line;
 mod mcp;
