@@ -1,6 +1,4 @@
-//! Reads a journal to its last byte, deriving everything again: used to open, to prune and to verify.
-//!
-//! It begins at the first segment, or at a later one with what a [`State`] says was before.
+//! Reads a journal from its first byte to its last, deriving everything again: used to open and to verify.
 //!
 //! A journal is a row of segment files, `journal/00000000.seg` and on, each full of zero bytes when it is made
 //! and overwritten from its start with whole batches: entries, then the checkpoint that closes them. Only a
@@ -10,7 +8,6 @@
 use std::{
     collections::BTreeMap,
     io,
-    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -20,7 +17,6 @@ use crate::{
     checkpoint::Checkpoint,
     disk::Disk,
     record::{self, Kind, Record},
-    state::State,
     tree::{CompactRange, Hash},
 };
 
@@ -103,7 +99,7 @@ impl Segment {
         if self
             .marks
             .last()
-            .is_none_or(|(last, _)| index.saturating_sub(*last) >= MARK_EVERY)
+            .is_none_or(|(last, _)| index - last >= MARK_EVERY)
         {
             self.marks.push((index, offset));
         }
@@ -132,54 +128,35 @@ pub(crate) struct Found {
 /// What is done with each entry of a closed batch, in order. An error is a broken rule, in words.
 pub(crate) type OnEntry<'a> = &'a mut dyn FnMut(u64, &[u8], Hash) -> Result<(), String>;
 
-/// What to read of a journal.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Extent<'a> {
-    /// Begin with the segment that this state is of; everything before it is left unread.
-    pub(crate) from: State,
-    /// The log's name, if it is known.
-    pub(crate) origin: Option<String>,
-    /// End before this segment.
-    pub(crate) until: Option<u64>,
-    /// Note the root at these sizes.
-    pub(crate) roots_at: &'a [u64],
-    /// Somebody may be writing meanwhile.
-    pub(crate) in_use: bool,
-}
-
-/// Reads the journal in `dir`, or up to the first thing that is not as it must be.
+/// Reads the whole journal in `dir`, or up to the first thing that is not as it must be. `roots_at` are sizes
+/// at which to note the root. `in_use`: somebody may be writing meanwhile.
 pub(crate) fn scan(
     disk: &dyn Disk,
     dir: &Path,
-    extent: Extent<'_>,
+    roots_at: &[u64],
+    in_use: bool,
     on_entry: OnEntry<'_>,
 ) -> (Found, Result<(), ScanError>) {
-    let Extent {
-        from,
-        origin,
-        until,
-        roots_at,
-        in_use,
-    } = extent;
     let mut scan = Scan {
-        found: Found {
-            tree: from.tree,
-            origin,
-            ..Found::default()
-        },
+        found: Found::default(),
         roots_at,
         on_entry,
     };
-    let segments = from.segment..until.unwrap_or(u64::MAX);
-    let read = scan.journal(disk, dir, segments, in_use);
+    let read = scan.journal(disk, dir, in_use);
     (scan.found, read)
+}
+
+fn read_segment(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, ScanError> {
+    disk.read(path, MAX_SEGMENT_BYTES)
+        .map_err(|source| ScanError::Io {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// Whether a segment is there and has records, so that the one before it is complete.
 fn has_begun(disk: &dyn Disk, path: &Path) -> bool {
-    let mut start = Vec::new();
-    let read = disk.read_start(path, 4096, &mut start);
-    read.is_ok() && !record::is_zero(&start)
+    read_segment(disk, path).is_ok_and(|bytes| !record::is_zero(&bytes))
 }
 
 /// The ordinals of the segment files, ascending.
@@ -190,17 +167,15 @@ fn ordinals(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, ScanError> {
         Err(source) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(source) => return Err(ScanError::Io { path, source }),
     };
-    let mut found: Vec<u64> = ordinals_in(&names).collect();
+    let mut found: Vec<u64> = names
+        .iter()
+        .filter_map(|name| {
+            let ordinal: u64 = name.strip_suffix(".seg")?.parse().ok()?;
+            (format!("{ordinal:08}.seg") == *name).then_some(ordinal)
+        })
+        .collect();
     found.sort_unstable();
     Ok(found)
-}
-
-/// The ordinals of those names that are a segment's.
-pub(crate) fn ordinals_in(names: &[String]) -> impl Iterator<Item = u64> {
-    names.iter().filter_map(|name| {
-        let ordinal: u64 = name.strip_suffix(".seg")?.parse().ok()?;
-        (format!("{ordinal:08}.seg") == *name).then_some(ordinal)
-    })
 }
 
 fn damage_at(index: u64, path: &Path, offset: usize, text: impl Into<String>) -> ScanError {
@@ -247,18 +222,9 @@ impl Scan<'_> {
         }
     }
 
-    fn journal(
-        &mut self,
-        disk: &dyn Disk,
-        dir: &Path,
-        segments: Range<u64>,
-        in_use: bool,
-    ) -> Result<(), ScanError> {
+    fn journal(&mut self, disk: &dyn Disk, dir: &Path, in_use: bool) -> Result<(), ScanError> {
         self.note_root();
-        let there = ordinals(disk, dir)?.into_iter();
-        let mut bytes = Vec::new();
-        for (expected, ordinal) in (segments.start..).zip(there.filter(|ordinal| segments.contains(ordinal)))
-        {
+        for (expected, ordinal) in (0..).zip(ordinals(disk, dir)?) {
             let path = segment_path(dir, ordinal);
             if ordinal != expected {
                 let text = format!("segment {expected} is missing, segment {ordinal} is there");
@@ -266,12 +232,7 @@ impl Scan<'_> {
             }
             // A segment that is still written into is the last one, whatever comes while we read it.
             let is_last = in_use && !has_begun(disk, &segment_path(dir, ordinal + 1));
-            disk.read_start(&path, MAX_SEGMENT_BYTES, &mut bytes)
-                .map_err(|source| ScanError::Io {
-                    path: path.clone(),
-                    source,
-                })?;
-            self.segment(&path, ordinal, &bytes)?;
+            self.segment(&path, ordinal, &read_segment(disk, &path)?)?;
             if is_last {
                 break;
             }
@@ -294,7 +255,7 @@ impl Scan<'_> {
             return Err(self.damage(path, at, text));
         }
         match self.opening(path, ordinal, bytes)? {
-            Some(start) => self.batches(path, ordinal, bytes, start),
+            Some(start) => self.batches(path, bytes, start),
             None => Ok(()),
         }
     }
@@ -304,7 +265,7 @@ impl Scan<'_> {
         let (record, end) = match record::decode(bytes) {
             Ok(read) => read,
             Err(text) => {
-                self.torn_or_damaged(path, ordinal, bytes, (0, 0), text)?;
+                self.torn_or_damaged(path, bytes, 0, 0, text)?;
                 return Ok(None);
             }
         };
@@ -343,7 +304,7 @@ impl Scan<'_> {
         Ok(Some(end))
     }
 
-    fn batches(&mut self, path: &Path, ordinal: u64, bytes: &[u8], start: usize) -> Result<(), ScanError> {
+    fn batches(&mut self, path: &Path, bytes: &[u8], start: usize) -> Result<(), ScanError> {
         let mut at = start;
         // A segment is opened together with its first batch, so without one its opening is torn too.
         let mut closed = 0;
@@ -351,6 +312,7 @@ impl Scan<'_> {
             match self.next_batch(bytes, at) {
                 Ok(batch) => {
                     if closed == 0 {
+                        let ordinal = self.found.segments.last().map_or(0, |last| last.ordinal + 1);
                         let segment = Segment {
                             ordinal,
                             first: self.found.tree.size(),
@@ -365,11 +327,10 @@ impl Scan<'_> {
                 }
                 Err(NoBatch::Nothing) if closed > 0 => return Ok(()),
                 Err(NoBatch::Nothing) => {
-                    let text = "the segment's first batch is missing";
-                    return self.torn_or_damaged(path, ordinal, bytes, (0, at), text);
+                    return self.torn_or_damaged(path, bytes, 0, at, "the segment's first batch is missing");
                 }
                 Err(NoBatch::Broken { at, text }) => {
-                    return self.torn_or_damaged(path, ordinal, bytes, (closed, at), text);
+                    return self.torn_or_damaged(path, bytes, closed, at, text);
                 }
                 Err(NoBatch::Wrong { at, text }) => return Err(self.damage(path, at, text)),
             }
@@ -460,9 +421,9 @@ impl Scan<'_> {
     fn torn_or_damaged(
         &mut self,
         path: &Path,
-        ordinal: u64,
         bytes: &[u8],
-        (closed, failed_at): (usize, usize),
+        closed: usize,
+        failed_at: usize,
         text: &'static str,
     ) -> Result<(), ScanError> {
         let batch = self.found.tree.size();
@@ -484,6 +445,7 @@ impl Scan<'_> {
             text,
         });
         if closed == 0 {
+            let ordinal = self.found.segments.last().map_or(0, |last| last.ordinal + 1);
             self.found.spares.push((ordinal, bytes.len() as u64));
         }
         Ok(())

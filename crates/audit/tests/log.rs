@@ -11,8 +11,6 @@
 mod append;
 #[path = "log/faults.rs"]
 mod faults;
-#[path = "log/history.rs"]
-mod history;
 #[path = "log/kill.rs"]
 mod kill;
 #[path = "log/sim.rs"]

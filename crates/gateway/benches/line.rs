@@ -4,7 +4,13 @@
 #![expect(clippy::unwrap_used, clippy::cast_precision_loss, reason = "a measurement")]
 
 use std::{
-    sync::Arc,
+    future::Future,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
@@ -28,81 +34,139 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixStream},
 };
 
-const CALLS: u32 = 2_000;
+const CALLS: u32 = 4_000;
 const WARM_UP: u32 = 200;
 
 fn main() {
-    // One thread, so that the process's CPU time divides by the number of calls.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(run());
+    // A thread for each side, with a runtime of its own: what the process spends beyond the two others is the
+    // gateway's, the log's threads included.
+    let dir = tempfile::tempdir().unwrap();
+    let service_cpu = Arc::new(AtomicU64::new(0));
+    let port = on_its_own_thread("service", service(Arc::clone(&service_cpu)));
+    let doors = dir.path().to_owned();
+    let _gateway = on_its_own_thread("gateway", async move { gateway(&doors, port).await });
+    runtime().block_on(run(dir.path(), port, &service_cpu));
 }
 
-async fn run() {
-    let dir = tempfile::tempdir().unwrap();
-    let port = service().await;
-    let _gateway = gateway(dir.path(), port).await;
-    let body = json!({ "channel": "C1", "text": "hello" }).to_string();
-
-    let direct = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    direct.set_nodelay(true).unwrap();
-    let direct = measure(client(direct).await, || request("/api/chat.postMessage", &body)).await;
-
-    let mut door = UnixStream::connect(dir.path().join("doors/a/door.sock"))
-        .await
+/// Runs `work` on a new thread, gives its result, and keeps its runtime going.
+fn on_its_own_thread<T: Send + 'static>(name: &str, work: impl Future<Output = T> + Send + 'static) -> T {
+    let (tell, told) = mpsc::channel();
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread
+        .spawn(move || {
+            runtime().block_on(async {
+                tell.send(work.await).unwrap();
+                std::future::pending::<()>().await;
+            });
+        })
         .unwrap();
-    door.write_all(b"CLAW/1 name slack.com 80\n").await.unwrap();
-    let by_http = measure(client(door).await, || request("/api/chat.postMessage", &body)).await;
+    told.recv().unwrap()
+}
 
-    let mut door = UnixStream::connect(dir.path().join("doors/a/door.sock"))
-        .await
-        .unwrap();
-    door.write_all(b"CLAW/1 doors\n").await.unwrap();
-    let by_mcp = measure(client(door).await, mcp).await;
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
 
-    println!(
-        "{:<24}{:>10}{:>10}{:>12}{:>14}",
-        "one call at a time", "p50 µs", "p99 µs", "CPU µs/call", "added p50 µs"
-    );
-    for (name, cost) in [
-        ("direct", &direct),
-        ("gateway, HTTP", &by_http),
-        ("gateway, MCP", &by_mcp),
-    ] {
-        let added = cost.p50.saturating_sub(direct.p50).as_micros();
-        let (p50, p99) = (cost.p50.as_micros(), cost.p99.as_micros());
-        println!("{name:<24}{p50:>10}{p99:>10}{:>12.1}{added:>14}", cost.cpu_micros);
+/// One way to make the call.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Direct,
+    Http,
+    Mcp,
+}
+
+async fn run(dir: &Path, port: u16, service: &AtomicU64) {
+    for callers in [1, 16] {
+        println!("\n{callers} at a time");
+        println!(
+            "{:<24}{:>10}{:>10}{:>14}{:>10}{:>16}",
+            "", "p50 µs", "p99 µs", "added p50 µs", "calls/s", "gateway CPU µs"
+        );
+        let mut direct = Duration::ZERO;
+        for (name, way) in [
+            ("direct", Way::Direct),
+            ("gateway, HTTP", Way::Http),
+            ("gateway, MCP", Way::Mcp),
+        ] {
+            let cost = measure(dir, port, way, callers, service).await;
+            if matches!(way, Way::Direct) {
+                direct = cost.p50;
+            }
+            let added = cost.p50.saturating_sub(direct).as_micros();
+            let (p50, p99) = (cost.p50.as_micros(), cost.p99.as_micros());
+            println!(
+                "{name:<24}{p50:>10}{p99:>10}{added:>14}{:>10.0}{:>16.1}",
+                cost.per_second, cost.cpu_micros
+            );
+        }
     }
-    println!("CPU of client, gateway and service together; each gateway call is two durable log entries");
+    println!("\neach gateway call is two durable log entries; the CPU of the log's threads is the gateway's");
 }
 
 struct Cost {
     p50: Duration,
     p99: Duration,
+    per_second: f64,
     cpu_micros: f64,
 }
 
-async fn measure(mut client: SendRequest<Full<Bytes>>, request: impl Fn() -> Request<Full<Bytes>>) -> Cost {
-    for _ in 0..WARM_UP {
-        call(&mut client, request()).await;
+async fn measure(dir: &Path, port: u16, way: Way, callers: u32, service: &AtomicU64) -> Cost {
+    let mut clients = Vec::new();
+    for _ in 0..callers {
+        clients.push(connected(dir, port, way).await);
     }
-    let before = cpu();
-    let mut times = Vec::with_capacity(CALLS as usize);
-    for _ in 0..CALLS {
-        let start = Instant::now();
-        call(&mut client, request()).await;
-        times.push(start.elapsed());
-    }
-    let spent = cpu().saturating_sub(before);
+    together(&mut clients, way, WARM_UP).await;
+    let others = || thread_cpu() + Duration::from_nanos(service.load(Ordering::Relaxed));
+    let (begun, before) = (Instant::now(), cpu().saturating_sub(others()));
+    let mut times = together(&mut clients, way, CALLS / callers).await;
+    let spent = cpu().saturating_sub(others()).saturating_sub(before);
+    let calls = times.len() as f64;
     times.sort_unstable();
     let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap();
     Cost {
         p50: at(50),
         p99: at(99),
-        cpu_micros: spent.as_micros() as f64 / f64::from(CALLS),
+        per_second: calls / begun.elapsed().as_secs_f64(),
+        cpu_micros: spent.as_micros() as f64 / calls,
     }
+}
+
+async fn connected(dir: &Path, port: u16, way: Way) -> SendRequest<Full<Bytes>> {
+    let opening: &[u8] = match way {
+        Way::Direct => {
+            let direct = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            direct.set_nodelay(true).unwrap();
+            return client(direct).await;
+        }
+        Way::Http => b"CLAW/1 name slack.com 80\n",
+        Way::Mcp => b"CLAW/1 doors\n",
+    };
+    let mut door = UnixStream::connect(dir.join("doors/a/door.sock")).await.unwrap();
+    door.write_all(opening).await.unwrap();
+    client(door).await
+}
+
+/// Every client makes `calls` calls, one after another; the clients go side by side.
+async fn together(clients: &mut [SendRequest<Full<Bytes>>], way: Way, calls: u32) -> Vec<Duration> {
+    let one = async |client: &mut SendRequest<Full<Bytes>>| {
+        let mut times = Vec::with_capacity(calls as usize);
+        for _ in 0..calls {
+            let request = match way {
+                Way::Direct | Way::Http => post(),
+                Way::Mcp => mcp(),
+            };
+            let start = Instant::now();
+            call(client, request).await;
+            times.push(start.elapsed());
+        }
+        times
+    };
+    futures_util::future::join_all(clients.iter_mut().map(one))
+        .await
+        .concat()
 }
 
 async fn call(client: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) {
@@ -114,7 +178,15 @@ async fn call(client: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes
 }
 
 fn cpu() -> Duration {
-    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    spent(rustix::time::ClockId::ProcessCPUTime)
+}
+
+fn thread_cpu() -> Duration {
+    spent(rustix::time::ClockId::ThreadCPUTime)
+}
+
+fn spent(clock: rustix::time::ClockId) -> Duration {
+    let spent = rustix::time::clock_gettime(clock);
     Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).unwrap())
 }
 
@@ -124,6 +196,11 @@ fn request(path: &str, body: &str) -> Request<Full<Bytes>> {
         .header("content-type", "application/json")
         .body(Full::from(body.to_owned()))
         .unwrap()
+}
+
+fn post() -> Request<Full<Bytes>> {
+    let body = json!({ "channel": "C1", "text": "hello" });
+    request("/api/chat.postMessage", &body.to_string())
 }
 
 fn mcp() -> Request<Full<Bytes>> {
@@ -159,18 +236,23 @@ where
     sender
 }
 
-/// A service that says yes.
-async fn service() -> u16 {
+/// A service that says yes, and keeps its thread's CPU time in `spent`, in nanoseconds.
+async fn service(spent: Arc<AtomicU64>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
-            let answer = service_fn(|request: Request<hyper::body::Incoming>| async move {
-                request.into_body().collect().await?;
-                let answer = Response::builder().header("content-type", "application/json");
-                Ok::<_, hyper::Error>(answer.body(Full::<Bytes>::from(r#"{"ok":true}"#)).unwrap())
+            let spent = Arc::clone(&spent);
+            let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
+                let spent = Arc::clone(&spent);
+                async move {
+                    request.into_body().collect().await?;
+                    spent.store(u64::try_from(thread_cpu().as_nanos()).unwrap(), Ordering::Relaxed);
+                    let answer = Response::builder().header("content-type", "application/json");
+                    Ok::<_, hyper::Error>(answer.body(Full::<Bytes>::from(r#"{"ok":true}"#)).unwrap())
+                }
             });
             tokio::spawn(
                 hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer),
@@ -180,7 +262,7 @@ async fn service() -> u16 {
     port
 }
 
-async fn gateway(dir: &std::path::Path, port: u16) -> Arc<Gateway> {
+async fn gateway(dir: &Path, port: u16) -> Arc<Gateway> {
     let at = |name: &str| dir.join(name);
     std::fs::create_dir_all(at("gateway/keys")).unwrap();
     let options = Options {

@@ -83,13 +83,53 @@ impl Readers {
     }
 }
 
-/// Reads a regular file of at most `limit` bytes that nobody but `readers` can read. The buffer is allocated
-/// once, so that no copy of the content is left behind by growth.
+/// Which file it was, and in which state: any write, change of mode or replacement gives another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    /// The stamp of what is at `path` now.
+    pub(crate) fn of(path: &Path) -> Result<Self, PrivateFileError> {
+        fs::metadata(path)
+            .map(|meta| Self::from(&meta))
+            .map_err(io_error("examine", path))
+    }
+}
+
+impl From<&fs::Metadata> for Stamp {
+    fn from(meta: &fs::Metadata) -> Self {
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+        }
+    }
+}
+
+/// Reads a regular file of at most `limit` bytes that nobody but `readers` can read.
 pub(crate) fn read_private(
     path: &Path,
     limit: u64,
     readers: Readers,
 ) -> Result<Secret<Vec<u8>>, PrivateFileError> {
+    read_stamped(path, limit, readers).map(|(content, _)| content)
+}
+
+/// [`read_private`], with the stamp of the file as it was before it was read. The buffer is allocated once, so
+/// that no copy of the content is left behind by growth.
+pub(crate) fn read_stamped(
+    path: &Path,
+    limit: u64,
+    readers: Readers,
+) -> Result<(Secret<Vec<u8>>, Stamp), PrivateFileError> {
     // O_NONBLOCK: opening a pipe must not hang; it is refused below.
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new()
@@ -121,7 +161,7 @@ pub(crate) fn read_private(
             limit,
         });
     }
-    Ok(content)
+    Ok((content, Stamp::from(&meta)))
 }
 
 /// Writes `content` so that after a crash the file is either the old or the new one, whole, with mode 0600.

@@ -4,6 +4,7 @@
 //! one, never half of either.
 
 use std::{
+    collections::HashMap,
     fs,
     io::{Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
@@ -15,7 +16,7 @@ use age::secrecy::ExposeSecret as _;
 use clawstaff_types::{Secret, SecretName};
 use jiff::Timestamp;
 
-use crate::files::{self, PrivateFileError, Readers};
+use crate::files::{self, PrivateFileError, Readers, Stamp};
 
 /// The longest secret, in bytes.
 pub const MAX_SECRET: usize = 64 * 1024;
@@ -107,6 +108,15 @@ pub struct Vault {
     commands: Vec<String>,
     /// Held while a secret is written or removed.
     writing: Mutex<()>,
+    /// Values that were asked for, each good for as long as its file is as it was: opening a seal takes longer
+    /// than everything else between a decision and its request.
+    opened: Mutex<HashMap<SecretName, Opened>>,
+}
+
+/// A value and the state of the file that it was in.
+struct Opened {
+    stamp: Stamp,
+    value: Secret<String>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -133,6 +143,7 @@ impl Vault {
             identity,
             commands: Vec::new(),
             writing: Mutex::new(()),
+            opened: Mutex::default(),
         })
     }
 
@@ -175,6 +186,7 @@ impl Vault {
         } else {
             SetOutcome::Created
         };
+        self.forget(name);
         files::write_private(&path, &sealed).map_err(|source| StoreError::File {
             name: name.clone(),
             source,
@@ -188,6 +200,7 @@ impl Vault {
     /// When there is none of this name, or the file system refuses.
     pub fn remove(&self, name: &SecretName) -> Result<(), StoreError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.forget(name);
         match files::remove(&self.path(name)) {
             Ok(true) => Ok(()),
             Ok(false) => Err(StoreError::Missing(name.clone())),
@@ -226,18 +239,36 @@ impl Vault {
 
     /// The plaintext of a secret. Stays inside this crate: the ways out are `release` and `signing_secret`.
     pub(crate) fn read(&self, name: &SecretName) -> Result<Secret<String>, StoreError> {
-        let sealed = files::read_private(&self.path(name), MAX_SEALED, Readers::OwnerOnly).map_err(|e| {
-            if e.is_missing() {
-                StoreError::Missing(name.clone())
-            } else {
-                StoreError::File {
-                    name: name.clone(),
-                    source: e,
-                }
+        let found = Stamp::of(&self.path(name)).map_err(|source| unreadable(name, source));
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        match (found, opened.get(name)) {
+            (Ok(stamp), Some(kept)) if kept.stamp == stamp => return Ok(kept.value.clone()),
+            (Ok(_), _) => {}
+            (Err(error), _) => {
+                opened.remove(name);
+                return Err(error);
             }
-        })?;
-        self.unseal(name, sealed.expose_secret())
-            .ok_or_else(|| StoreError::Unopenable(name.clone()))
+        }
+        opened.remove(name);
+        let fresh = self.open_seal(name)?;
+        let value = fresh.value.clone();
+        opened.insert(name.clone(), fresh);
+        Ok(value)
+    }
+
+    /// Wipes the value from memory.
+    fn forget(&self, name: &SecretName) {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.remove(name);
+    }
+
+    fn open_seal(&self, name: &SecretName) -> Result<Opened, StoreError> {
+        let (sealed, stamp) = files::read_stamped(&self.path(name), MAX_SEALED, Readers::OwnerOnly)
+            .map_err(|source| unreadable(name, source))?;
+        let value = self
+            .unseal(name, sealed.expose_secret())
+            .ok_or_else(|| StoreError::Unopenable(name.clone()))?;
+        Ok(Opened { stamp, value })
     }
 
     fn path(&self, name: &SecretName) -> PathBuf {
@@ -268,6 +299,16 @@ impl Vault {
         let value = text.strip_prefix(FORMAT)?.strip_prefix('\n')?;
         let value = value.strip_prefix(name.as_str())?.strip_prefix('\n')?;
         Some(Secret::new(value.to_owned()))
+    }
+}
+
+fn unreadable(name: &SecretName, source: PrivateFileError) -> StoreError {
+    if source.is_missing() {
+        return StoreError::Missing(name.clone());
+    }
+    StoreError::File {
+        name: name.clone(),
+        source,
     }
 }
 

@@ -246,6 +246,35 @@ async fn a_swapped_renamed_or_altered_file_opens_nothing() {
 }
 
 #[tokio::test]
+async fn a_value_in_memory_is_good_only_for_the_file_it_came_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let vault = Vault::open(dir.path()).unwrap();
+    let file = dir.path().join("slack-bot.age");
+    let value = async || {
+        released(&vault, "vault:slack-bot")
+            .await
+            .map(|s| s.expose_secret().clone())
+    };
+
+    vault.set(&name("slack-bot"), secret("first")).unwrap();
+    assert_eq!(value().await.unwrap(), "first");
+    let first = fs::read(&file).unwrap();
+    vault.set(&name("slack-bot"), secret("second")).unwrap();
+    assert_eq!(value().await.unwrap(), "second");
+
+    // Somebody else puts an older file back, then one that others can read, then none.
+    let restored = dir.path().join("restored");
+    fs::write(&restored, first).unwrap();
+    fs::set_permissions(&restored, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(&restored, &file).unwrap();
+    assert_eq!(value().await.unwrap(), "first");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(value().await.is_err());
+    fs::remove_file(&file).unwrap();
+    assert!(value().await.is_err());
+}
+
+#[tokio::test]
 async fn a_file_reference_must_not_be_readable_by_everybody() {
     let dir = tempfile::tempdir().unwrap();
     let vault = Vault::open(&dir.path().join("gateway/vault")).unwrap();
