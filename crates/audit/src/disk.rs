@@ -5,7 +5,7 @@
 use std::{
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
-    io,
+    io::{self, Read as _},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::Path,
 };
@@ -29,6 +29,12 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// A whole file, but an error (`FileTooLarge`) if it is longer than `limit`.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
+    /// The first `limit` bytes of a file, or all that it has, in place of what `buffer` held.
+    fn read_start(&self, path: &Path, limit: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
+        *buffer = self.read(path, u64::MAX)?;
+        buffer.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(())
+    }
     /// Gives a file another name in one step, replacing what has that name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
@@ -37,6 +43,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes everything durable that was written or named below a directory before the call.
+    fn sync_below(&self, path: &Path) -> io::Result<()>;
     /// Takes the exclusive lock on a file, making it if need be; `None` when somebody else has it. The lock
     /// ends with the guard, and with the process.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Guard>>>;
@@ -144,6 +152,13 @@ impl Disk for RealDisk {
         fs::read(path)
     }
 
+    fn read_start(&self, path: &Path, limit: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
+        buffer.clear();
+        let file = File::open(path)?;
+        buffer.reserve(usize::try_from(file.metadata()?.len().min(limit)).unwrap_or_default());
+        file.take(limit).read_to_end(buffer).map(drop)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
     }
@@ -158,6 +173,11 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    fn sync_below(&self, path: &Path) -> io::Result<()> {
+        // The whole file system: more than is asked for, but one call for thousands of small files.
+        Ok(rustix::fs::syncfs(File::open(path)?)?)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Guard>>> {

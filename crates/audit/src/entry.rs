@@ -3,12 +3,11 @@
 //! A leaf is the JSON of an [`Entry`], written once by the sequencer and never again: hashes are over those
 //! bytes. What the event means is none of this crate's business; that it holds no content is the type's.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, io::Write as _, str::FromStr};
 
 use clawstaff_types::{ClawName, Digest, Event};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
-use serde_json::value::RawValue;
 
 /// The longest leaf, in bytes: entry bundles write lengths in 16 bits.
 pub const MAX_LEAF_BYTES: usize = 65_535;
@@ -202,16 +201,33 @@ impl Heading {
     }
 }
 
-/// An entry whose event was serialised by its caller: the bytes are those of [`Entry`]'s own JSON.
-#[derive(Debug, Serialize)]
-pub(crate) struct Leaf<'a> {
-    pub(crate) v: u32,
-    pub(crate) time: &'a str,
-    pub(crate) stream: &'a Stream,
-    pub(crate) seq: u64,
-    pub(crate) phase: Phase,
-    pub(crate) call: &'a Digest,
-    pub(crate) event: &'a RawValue,
+/// Room in a leaf for everything but the event: generous, so that it may be used as a bound.
+pub(crate) const LEAF_OVERHEAD: usize = 512;
+
+/// The end of a leaf, from its phase on: what the caller of an append knows, written on the caller's thread.
+///
+/// # Errors
+/// When the event cannot be written as JSON.
+pub(crate) fn leaf_tail(phase: Phase, call: &Digest, event: &Event) -> serde_json::Result<Vec<u8>> {
+    let mut tail = Vec::with_capacity(1024);
+    tail.extend_from_slice(b",\"phase\":");
+    serde_json::to_writer(&mut tail, &phase)?;
+    tail.extend_from_slice(b",\"call\":");
+    serde_json::to_writer(&mut tail, call)?;
+    tail.extend_from_slice(b",\"event\":");
+    serde_json::to_writer(&mut tail, event)?;
+    tail.push(b'}');
+    Ok(tail)
+}
+
+/// Writes a whole leaf: the JSON of [`Entry`], byte for byte. `time` and `stream` need no escapes.
+pub(crate) fn write_leaf(out: &mut Vec<u8>, time: &str, stream: &Stream, seq: u64, tail: &[u8]) {
+    // Writing to memory does not fail.
+    let _ = write!(
+        out,
+        "{{\"v\":{ENTRY_VERSION},\"time\":\"{time}\",\"stream\":\"{stream}\",\"seq\":{seq}"
+    );
+    out.extend_from_slice(tail);
 }
 
 /// A leaf and its place.
@@ -256,17 +272,15 @@ mod tests {
     fn the_spliced_leaf_is_the_json_of_the_entry() {
         for phase in [Phase::Intent, Phase::Outcome { of: 3 }, Phase::Fact] {
             let entry = entry(phase);
-            let raw = serde_json::value::to_raw_value(&entry.event).unwrap();
-            let leaf = Leaf {
-                v: entry.v,
-                time: &entry.time.to_string(),
-                stream: &entry.stream,
-                seq: entry.seq,
-                phase,
-                call: &entry.call,
-                event: &raw,
-            };
-            let bytes = serde_json::to_vec(&leaf).unwrap();
+            let tail = leaf_tail(phase, &entry.call, &entry.event).unwrap();
+            let mut bytes = Vec::new();
+            write_leaf(
+                &mut bytes,
+                &entry.time.to_string(),
+                &entry.stream,
+                entry.seq,
+                &tail,
+            );
             assert_eq!(bytes, serde_json::to_vec(&entry).unwrap());
             assert_eq!(Entry::parse(&bytes).unwrap(), entry);
             assert_eq!(Heading::parse(&bytes).unwrap().seq, 7);

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use clawstaff_types::Digest;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::entry::{Heading, Phase, Stream};
 
@@ -28,7 +29,8 @@ pub(crate) enum Breach {
 }
 
 /// What the rules need to remember.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Ledger {
     next_seq: HashMap<Stream, u64>,
     /// Intents without an outcome, by index.
@@ -91,6 +93,11 @@ impl Ledger {
         }
         *self.next_seq.entry(stream).or_default() += 1;
         self.last_time = Some(time);
+    }
+
+    /// The oldest intent without an outcome; `u64::MAX` if there is none.
+    pub(crate) fn oldest_open(&self) -> u64 {
+        self.open.keys().next().copied().unwrap_or(u64::MAX)
     }
 
     /// The intents without an outcome, oldest first.

@@ -17,6 +17,8 @@
 //! ```text
 //! journal/00000000.seg …   the truth: segments, zero-filled in advance (record.rs has the bytes)
 //! tile/ checkpoint         derived: C2SP tlog-tiles, readable by other people's tools
+//! snapshot                 the writer's state when a segment began: opening reads on from there
+//! pruned                   the same, in place of entries that were pruned; only then is it there
 //! vkey                     the key that checks the signatures, for convenience; trust the copy you hold
 //! lock                     held by the one writer
 //! ```
@@ -44,6 +46,7 @@ pub mod note;
 mod record;
 mod scan;
 mod segment;
+mod state;
 pub mod tile;
 pub mod tree;
 pub mod verify;
@@ -51,7 +54,7 @@ pub mod verify;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use entry::{Draft, Entry, EntryError, Phase, Stored, Stream};
 pub use log::{
-    AppendError, DEFAULT_SEGMENT_BYTES, Environment, Log, OpenError, Options, ReadError, Receipt, Recovery,
-    Unfinished,
+    AppendError, DEFAULT_SEGMENT_BYTES, Environment, Log, OpenError, Options, PruneError, Pruned, ReadError,
+    Receipt, Recovery, Unfinished,
 };
 pub use note::{NoteError, SigningKey, VerifyingKey};

@@ -2,21 +2,26 @@
 //!
 //! Callers serialise their events on their own threads and put them in a bounded queue; the *committer*
 //! (`log/commit.rs`) takes whatever has come while the last sync was in flight, and makes it durable with one
-//! more; the *publisher* (`log/publish.rs`) derives tiles and the checkpoint file behind it. Opening
-//! (`log/open.rs`) reads the journal again from its first byte.
+//! more; the *publisher* (`log/publish.rs`) derives tiles and the checkpoint file behind it, and leaves snapshots,
+//! from which opening (`log/open.rs`) reads on.
 
+mod begin;
 mod commit;
 mod open;
+mod prune;
 mod publish;
+mod queue;
 mod read;
 mod receipt;
+mod tiles;
+mod wake;
 
 use std::{
     fmt,
     path::PathBuf,
     sync::{
-        Arc, OnceLock, PoisonError, RwLock,
-        mpsc::{SyncSender, TrySendError},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -24,15 +29,24 @@ use std::{
 
 use clawstaff_types::{Digest, Event};
 use jiff::Timestamp;
-use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
 
-pub use self::{open::OpenError, read::ReadError, receipt::Receipt};
-use self::{publish::Wake, read::Reader};
+use self::{
+    begin::Begin,
+    queue::{Queue, Refused},
+    read::Reader,
+    wake::Wake,
+};
+pub use self::{
+    open::OpenError,
+    prune::{PruneError, Pruned},
+    read::ReadError,
+    receipt::Receipt,
+};
 use crate::{
     checkpoint::Checkpoint,
     disk::{Disk, Guard, RealDisk},
-    entry::{Draft, MAX_LEAF_BYTES, Phase, Stored, Stream},
+    entry::{self, Draft, MAX_LEAF_BYTES, Phase, Stored, Stream},
     note::SigningKey,
     segment::Shelf,
 };
@@ -45,8 +59,6 @@ pub const DEFAULT_SEGMENT_BYTES: u64 = 64 << 20;
 pub const MIN_SEGMENT_BYTES: u64 = 128 << 10;
 /// The longest segment file.
 pub const MAX_SEGMENT_BYTES: u64 = crate::scan::MAX_SEGMENT_BYTES;
-/// Room in a leaf for everything but the event.
-const LEAF_OVERHEAD: usize = 512;
 
 /// Which log to open, and how.
 #[derive(Debug)]
@@ -164,7 +176,8 @@ struct Pending {
     stream: Stream,
     phase: Phase,
     call: Digest,
-    event: Box<RawValue>,
+    /// The leaf from its phase on.
+    tail: Vec<u8>,
     reply: oneshot::Sender<Result<Receipt, AppendError>>,
 }
 
@@ -179,17 +192,43 @@ struct Signed {
 #[derive(Debug)]
 struct Shared {
     origin: Arc<str>,
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    key: Arc<SigningKey>,
     reader: Reader,
     /// How many entries are durable.
-    size: watch::Sender<u64>,
+    size: AtomicU64,
+    /// The same, for those who wait for it: told by the publisher, so that it costs the committer nothing.
+    announced: watch::Sender<u64>,
     signed: RwLock<Arc<Signed>>,
     /// Why nothing is written any more.
     stopped: OnceLock<String>,
     /// Woken after every batch.
     publisher: Wake,
+    /// The oldest intent without an outcome; `u64::MAX` if there is none.
+    oldest_open: AtomicU64,
+    begin: Mutex<Begin>,
 }
 
 impl Shared {
+    fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// Tells those who wait how many entries are durable.
+    fn announce(&self) {
+        let size = self.size();
+        self.announced.send_if_modified(|known| {
+            let grown = *known < size;
+            *known = size.max(*known);
+            grown
+        });
+    }
+
+    fn begin(&self) -> MutexGuard<'_, Begin> {
+        self.begin.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn signed(&self) -> Arc<Signed> {
         Arc::clone(&self.signed.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -198,11 +237,13 @@ impl Shared {
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
-    queue: Option<SyncSender<Pending>>,
+    queue: Arc<Queue>,
     shelf: Arc<Shelf>,
     committer: Option<JoinHandle<()>>,
     maker: Option<JoinHandle<()>>,
     publisher: Option<JoinHandle<()>>,
+    /// Held while the log is pruned.
+    pruning: Mutex<()>,
     /// Dropped last: the directory is ours until everything is written.
     _lock: Box<dyn Guard>,
 }
@@ -210,7 +251,7 @@ struct Inner {
 impl Drop for Inner {
     /// Commits what is queued, publishes it, and ends the threads.
     fn drop(&mut self) {
-        self.queue = None;
+        self.queue.close();
         join(self.committer.take());
         self.shelf.close();
         join(self.maker.take());
@@ -235,7 +276,8 @@ pub struct Log {
 impl Log {
     /// Opens (or makes) the log, and says what was found.
     ///
-    /// Reads the whole journal, about a million entries a second, and writes: an interrupted last batch is cut off.
+    /// Reads the journal from its last snapshot on (all of it, about a million entries a second, if there is none
+    /// that fits), and writes: an interrupted last batch is cut off.
     ///
     /// # Errors
     /// When the directory is in use, the journal is damaged, or it is behind a checkpoint that it has signed.
@@ -289,12 +331,13 @@ impl Log {
             let why = "a stream's name is 1 to 64 printable characters".to_owned();
             return Err(AppendError::Malformed { why });
         }
-        let event =
-            serde_json::value::to_raw_value(&draft.event).map_err(|error| AppendError::Malformed {
+        let tail = entry::leaf_tail(draft.phase, &draft.call, &draft.event).map_err(|error| {
+            AppendError::Malformed {
                 why: error.to_string(),
-            })?;
-        if event.get().len() > MAX_LEAF_BYTES {
-            let bytes = event.get().len() + LEAF_OVERHEAD;
+            }
+        })?;
+        if tail.len() > MAX_LEAF_BYTES {
+            let bytes = tail.len();
             return Err(AppendError::TooLarge { bytes });
         }
         let (reply, answer) = oneshot::channel();
@@ -302,13 +345,13 @@ impl Log {
             stream: draft.stream,
             phase: draft.phase,
             call: draft.call,
-            event,
+            tail,
             reply,
         };
-        match self.inner.queue.as_ref().map(|queue| queue.try_send(pending)) {
-            Some(Ok(())) => Ok(answer),
-            Some(Err(TrySendError::Full(_))) => Err(AppendError::Busy),
-            Some(Err(TrySendError::Disconnected(_))) | None => Err(AppendError::Stopped {
+        match self.inner.queue.push(pending) {
+            Ok(()) => Ok(answer),
+            Err(Refused::Full) => Err(AppendError::Busy),
+            Err(Refused::Closed) => Err(AppendError::Stopped {
                 why: "its committer has ended".to_owned(),
             }),
         }
@@ -316,12 +359,13 @@ impl Log {
 
     /// How many entries are durable.
     pub fn size(&self) -> u64 {
-        *self.inner.shared.size.borrow()
+        self.inner.shared.size()
     }
 
-    /// Follows [`Log::size`].
+    /// Follows [`Log::size`], at most [`Environment::publish_every`] behind it.
     pub fn watch(&self) -> watch::Receiver<u64> {
-        self.inner.shared.size.subscribe()
+        self.inner.shared.announce();
+        self.inner.shared.announced.subscribe()
     }
 
     /// The signed checkpoint over all durable entries, as a note.
@@ -341,6 +385,26 @@ impl Log {
             found.push(Stored { index, leaf });
         })?;
         Ok(found)
+    }
+
+    /// The first entry that is still there: 0, unless the log was pruned.
+    pub fn first(&self) -> u64 {
+        self.inner.shared.begin().base.tree.size()
+    }
+
+    /// Removes the oldest entries: whole segments of the journal that end before entry `before`, and the entry
+    /// bundles under them. Tiles and checkpoints stay, so every proof of what is left still verifies.
+    ///
+    /// Fewer entries may go than asked for, down to none: an intent without an outcome is kept with all after it,
+    /// and so is what is not published yet. What goes is read and checked a last time; that takes about a
+    /// second for a million entries, on the caller's thread, and delays no append. A crash in between is made
+    /// good when the log is opened.
+    ///
+    /// # Errors
+    /// When what is to go is damaged (nothing is removed then), or a file operation fails.
+    pub fn prune(&self, before: u64) -> Result<Pruned, PruneError> {
+        let _alone = self.inner.pruning.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inner.shared.prune(before)
     }
 
     /// The log's name.

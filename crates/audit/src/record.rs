@@ -63,23 +63,41 @@ pub(crate) const fn span(body_bytes: usize) -> usize {
     HEADER_BYTES + body_bytes.next_multiple_of(8)
 }
 
-/// Appends a record to `out`; `hash` is the leaf hash of `body`.
-pub(crate) fn encode(out: &mut Vec<u8>, kind: Kind, index: u64, batch: u64, body: &[u8], hash: &Hash) {
-    let mut head = [0; 24];
-    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
-    let parts: [&[u8]; 4] = [
-        &kind.magic(),
-        &length.to_le_bytes(),
-        &index.to_le_bytes(),
-        &batch.to_le_bytes(),
-    ];
-    for (to, from) in head.iter_mut().zip(parts.concat()) {
-        *to = from;
+/// Makes room for a record's header in `out`. Its body is appended next, then [`finish`]: nothing is copied.
+pub(crate) fn begin(out: &mut Vec<u8>) -> usize {
+    let start = out.len();
+    out.resize(start + HEADER_BYTES, 0);
+    start
+}
+
+/// Completes the record that began at `start` and whose body is all that follows; gives its leaf hash.
+pub(crate) fn finish(out: &mut Vec<u8>, start: usize, kind: Kind, index: u64, batch: u64) -> Hash {
+    let body = start + HEADER_BYTES;
+    // The header's last byte is still zero, and a leaf hash is over a zero byte and the leaf.
+    let hash = Digest::of(out.get(body - 1..).unwrap_or_default());
+    let length = u32::try_from(out.len() - body).unwrap_or(u32::MAX);
+    let mut header = [0; HEADER_BYTES];
+    let (head, sum) = header.split_at_mut(24);
+    let (words, numbers) = head.split_at_mut(8);
+    let (magic, bytes) = words.split_at_mut(4);
+    magic.copy_from_slice(&kind.magic());
+    bytes.copy_from_slice(&length.to_le_bytes());
+    let (first, second) = numbers.split_at_mut(8);
+    first.copy_from_slice(&index.to_le_bytes());
+    second.copy_from_slice(&batch.to_le_bytes());
+    sum.copy_from_slice(&checksum(head, &hash));
+    if let Some(room) = out.get_mut(start..body) {
+        room.copy_from_slice(&header);
     }
-    out.extend_from_slice(&head);
-    out.extend_from_slice(&checksum(&head, hash));
-    out.extend_from_slice(body);
     out.resize(out.len().next_multiple_of(8), 0);
+    hash
+}
+
+/// Appends a whole record to `out`; gives the leaf hash of `body`.
+pub(crate) fn encode(out: &mut Vec<u8>, kind: Kind, index: u64, batch: u64, body: &[u8]) -> Hash {
+    let start = begin(out);
+    out.extend_from_slice(body);
+    finish(out, start, kind, index, batch)
 }
 
 fn checksum(head: &[u8], hash: &Hash) -> [u8; 8] {
@@ -101,7 +119,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Record<'_>, usize), &'static str> 
         .copied()
         .and_then(Kind::from_magic)
         .ok_or("the bytes are not the start of a record")?;
-    let length = usize::try_from(number(head, 4, 4)).unwrap_or(usize::MAX);
+    let length = usize::try_from(number(head.get(4..8))).unwrap_or(usize::MAX);
     if length > MAX_BODY_BYTES {
         return Err("the record's length is not possible");
     }
@@ -121,12 +139,19 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Record<'_>, usize), &'static str> 
     }
     let record = Record {
         kind,
-        index: number(head, 8, 8),
-        batch: number(head, 16, 8),
+        index: number(head.get(8..16)),
+        batch: number(head.get(16..24)),
         body,
         hash,
     };
     Ok((record, end))
+}
+
+/// What the header at the start of `bytes` says, unchecked: kind, batch, and how many bytes the record takes.
+pub(crate) fn peek(bytes: &[u8]) -> Option<(Kind, u64, usize)> {
+    let kind = bytes.first_chunk().copied().and_then(Kind::from_magic)?;
+    let length = usize::try_from(number(bytes.get(4..8))).ok()?;
+    (length <= MAX_BODY_BYTES).then(|| (kind, number(bytes.get(16..24)), span(length)))
 }
 
 /// Whether a record could start here: cheap, to be followed by [`decode`].
@@ -134,13 +159,13 @@ pub(crate) fn may_start(bytes: &[u8]) -> bool {
     bytes.first_chunk().copied().and_then(Kind::from_magic).is_some()
 }
 
-fn number(bytes: &[u8], at: usize, width: usize) -> u64 {
-    bytes
-        .iter()
-        .skip(at)
-        .take(width)
-        .rev()
-        .fold(0, |n, byte| (n << 8) | u64::from(*byte))
+/// The number in the first eight of `bytes`, or fewer.
+fn number(bytes: Option<&[u8]>) -> u64 {
+    let mut word = [0; 8];
+    for (to, from) in word.iter_mut().zip(bytes.unwrap_or_default()) {
+        *to = *from;
+    }
+    u64::from_le_bytes(word)
 }
 
 /// Whether all of `bytes` are zero; by blocks, because segments are long.
@@ -159,7 +184,7 @@ mod tests {
 
     fn encoded(body: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        encode(&mut out, Kind::Entry, 5, 3, body, &tree::leaf_hash(body));
+        assert_eq!(encode(&mut out, Kind::Entry, 5, 3, body), tree::leaf_hash(body));
         out
     }
 

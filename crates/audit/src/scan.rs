@@ -1,4 +1,6 @@
-//! Reads a journal from its first byte to its last, deriving everything again: used to open and to verify.
+//! Reads a journal to its last byte, deriving everything again: used to open, to prune and to verify.
+//!
+//! It begins at the first segment, or at a later one with what a [`State`] says was before.
 //!
 //! A journal is a row of segment files, `journal/00000000.seg` and on, each full of zero bytes when it is made
 //! and overwritten from its start with whole batches: entries, then the checkpoint that closes them. Only a
@@ -8,6 +10,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +20,7 @@ use crate::{
     checkpoint::Checkpoint,
     disk::Disk,
     record::{self, Kind, Record},
+    state::State,
     tree::{CompactRange, Hash},
 };
 
@@ -99,7 +103,7 @@ impl Segment {
         if self
             .marks
             .last()
-            .is_none_or(|(last, _)| index - last >= MARK_EVERY)
+            .is_none_or(|(last, _)| index.saturating_sub(*last) >= MARK_EVERY)
         {
             self.marks.push((index, offset));
         }
@@ -128,35 +132,54 @@ pub(crate) struct Found {
 /// What is done with each entry of a closed batch, in order. An error is a broken rule, in words.
 pub(crate) type OnEntry<'a> = &'a mut dyn FnMut(u64, &[u8], Hash) -> Result<(), String>;
 
-/// Reads the whole journal in `dir`, or up to the first thing that is not as it must be. `roots_at` are sizes
-/// at which to note the root. `in_use`: somebody may be writing meanwhile.
+/// What to read of a journal.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Extent<'a> {
+    /// Begin with the segment that this state is of; everything before it is left unread.
+    pub(crate) from: State,
+    /// The log's name, if it is known.
+    pub(crate) origin: Option<String>,
+    /// End before this segment.
+    pub(crate) until: Option<u64>,
+    /// Note the root at these sizes.
+    pub(crate) roots_at: &'a [u64],
+    /// Somebody may be writing meanwhile.
+    pub(crate) in_use: bool,
+}
+
+/// Reads the journal in `dir`, or up to the first thing that is not as it must be.
 pub(crate) fn scan(
     disk: &dyn Disk,
     dir: &Path,
-    roots_at: &[u64],
-    in_use: bool,
+    extent: Extent<'_>,
     on_entry: OnEntry<'_>,
 ) -> (Found, Result<(), ScanError>) {
+    let Extent {
+        from,
+        origin,
+        until,
+        roots_at,
+        in_use,
+    } = extent;
     let mut scan = Scan {
-        found: Found::default(),
+        found: Found {
+            tree: from.tree,
+            origin,
+            ..Found::default()
+        },
         roots_at,
         on_entry,
     };
-    let read = scan.journal(disk, dir, in_use);
+    let segments = from.segment..until.unwrap_or(u64::MAX);
+    let read = scan.journal(disk, dir, segments, in_use);
     (scan.found, read)
-}
-
-fn read_segment(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, ScanError> {
-    disk.read(path, MAX_SEGMENT_BYTES)
-        .map_err(|source| ScanError::Io {
-            path: path.to_owned(),
-            source,
-        })
 }
 
 /// Whether a segment is there and has records, so that the one before it is complete.
 fn has_begun(disk: &dyn Disk, path: &Path) -> bool {
-    read_segment(disk, path).is_ok_and(|bytes| !record::is_zero(&bytes))
+    let mut start = Vec::new();
+    let read = disk.read_start(path, 4096, &mut start);
+    read.is_ok() && !record::is_zero(&start)
 }
 
 /// The ordinals of the segment files, ascending.
@@ -167,15 +190,17 @@ fn ordinals(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, ScanError> {
         Err(source) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(source) => return Err(ScanError::Io { path, source }),
     };
-    let mut found: Vec<u64> = names
-        .iter()
-        .filter_map(|name| {
-            let ordinal: u64 = name.strip_suffix(".seg")?.parse().ok()?;
-            (format!("{ordinal:08}.seg") == *name).then_some(ordinal)
-        })
-        .collect();
+    let mut found: Vec<u64> = ordinals_in(&names).collect();
     found.sort_unstable();
     Ok(found)
+}
+
+/// The ordinals of those names that are a segment's.
+pub(crate) fn ordinals_in(names: &[String]) -> impl Iterator<Item = u64> {
+    names.iter().filter_map(|name| {
+        let ordinal: u64 = name.strip_suffix(".seg")?.parse().ok()?;
+        (format!("{ordinal:08}.seg") == *name).then_some(ordinal)
+    })
 }
 
 fn damage_at(index: u64, path: &Path, offset: usize, text: impl Into<String>) -> ScanError {
@@ -222,9 +247,18 @@ impl Scan<'_> {
         }
     }
 
-    fn journal(&mut self, disk: &dyn Disk, dir: &Path, in_use: bool) -> Result<(), ScanError> {
+    fn journal(
+        &mut self,
+        disk: &dyn Disk,
+        dir: &Path,
+        segments: Range<u64>,
+        in_use: bool,
+    ) -> Result<(), ScanError> {
         self.note_root();
-        for (expected, ordinal) in (0..).zip(ordinals(disk, dir)?) {
+        let there = ordinals(disk, dir)?.into_iter();
+        let mut bytes = Vec::new();
+        for (expected, ordinal) in (segments.start..).zip(there.filter(|ordinal| segments.contains(ordinal)))
+        {
             let path = segment_path(dir, ordinal);
             if ordinal != expected {
                 let text = format!("segment {expected} is missing, segment {ordinal} is there");
@@ -232,7 +266,12 @@ impl Scan<'_> {
             }
             // A segment that is still written into is the last one, whatever comes while we read it.
             let is_last = in_use && !has_begun(disk, &segment_path(dir, ordinal + 1));
-            self.segment(&path, ordinal, &read_segment(disk, &path)?)?;
+            disk.read_start(&path, MAX_SEGMENT_BYTES, &mut bytes)
+                .map_err(|source| ScanError::Io {
+                    path: path.clone(),
+                    source,
+                })?;
+            self.segment(&path, ordinal, &bytes)?;
             if is_last {
                 break;
             }
@@ -255,7 +294,7 @@ impl Scan<'_> {
             return Err(self.damage(path, at, text));
         }
         match self.opening(path, ordinal, bytes)? {
-            Some(start) => self.batches(path, bytes, start),
+            Some(start) => self.batches(path, ordinal, bytes, start),
             None => Ok(()),
         }
     }
@@ -265,7 +304,7 @@ impl Scan<'_> {
         let (record, end) = match record::decode(bytes) {
             Ok(read) => read,
             Err(text) => {
-                self.torn_or_damaged(path, bytes, 0, 0, text)?;
+                self.torn_or_damaged(path, ordinal, bytes, (0, 0), text)?;
                 return Ok(None);
             }
         };
@@ -304,7 +343,7 @@ impl Scan<'_> {
         Ok(Some(end))
     }
 
-    fn batches(&mut self, path: &Path, bytes: &[u8], start: usize) -> Result<(), ScanError> {
+    fn batches(&mut self, path: &Path, ordinal: u64, bytes: &[u8], start: usize) -> Result<(), ScanError> {
         let mut at = start;
         // A segment is opened together with its first batch, so without one its opening is torn too.
         let mut closed = 0;
@@ -312,7 +351,6 @@ impl Scan<'_> {
             match self.next_batch(bytes, at) {
                 Ok(batch) => {
                     if closed == 0 {
-                        let ordinal = self.found.segments.last().map_or(0, |last| last.ordinal + 1);
                         let segment = Segment {
                             ordinal,
                             first: self.found.tree.size(),
@@ -327,10 +365,11 @@ impl Scan<'_> {
                 }
                 Err(NoBatch::Nothing) if closed > 0 => return Ok(()),
                 Err(NoBatch::Nothing) => {
-                    return self.torn_or_damaged(path, bytes, 0, at, "the segment's first batch is missing");
+                    let text = "the segment's first batch is missing";
+                    return self.torn_or_damaged(path, ordinal, bytes, (0, at), text);
                 }
                 Err(NoBatch::Broken { at, text }) => {
-                    return self.torn_or_damaged(path, bytes, closed, at, text);
+                    return self.torn_or_damaged(path, ordinal, bytes, (closed, at), text);
                 }
                 Err(NoBatch::Wrong { at, text }) => return Err(self.damage(path, at, text)),
             }
@@ -421,9 +460,9 @@ impl Scan<'_> {
     fn torn_or_damaged(
         &mut self,
         path: &Path,
+        ordinal: u64,
         bytes: &[u8],
-        closed: usize,
-        failed_at: usize,
+        (closed, failed_at): (usize, usize),
         text: &'static str,
     ) -> Result<(), ScanError> {
         let batch = self.found.tree.size();
@@ -445,7 +484,6 @@ impl Scan<'_> {
             text,
         });
         if closed == 0 {
-            let ordinal = self.found.segments.last().map_or(0, |last| last.ordinal + 1);
             self.found.spares.push((ordinal, bytes.len() as u64));
         }
         Ok(())

@@ -5,14 +5,17 @@
 //! the truth, and every tile can be made again from it.
 
 use std::{
+    collections::HashMap,
     fmt, io,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
-    disk::{Disk, RealDisk},
-    tree::{self, Hash, Hashes},
+    disk::{self, Disk, RealDisk},
+    tree::{self, CompactRange, Hash, Hashes},
 };
 
 /// Hashes (or entries) in a full tile.
@@ -41,6 +44,24 @@ pub struct Tile {
 }
 
 impl Tile {
+    /// The first entry under it.
+    pub(crate) fn first_entry(self) -> u64 {
+        self.entry_at(0)
+    }
+
+    /// The first entry under the hash (or the entry) at `place` in it.
+    pub(crate) fn entry_at(self, place: usize) -> u64 {
+        let level = match self.kind {
+            TileKind::Entries => 0,
+            TileKind::Hashes(level) => u32::from(level),
+        };
+        let row = self
+            .index
+            .saturating_mul(u64::from(TILE_WIDTH))
+            .saturating_add(place as u64);
+        row.checked_shl(8 * level).unwrap_or(u64::MAX)
+    }
+
     /// The path of the full tile, whatever the width.
     pub fn full_path(&self) -> String {
         let mut path = match self.kind {
@@ -125,6 +146,36 @@ pub fn entries(bundle: &[u8]) -> Option<Vec<&[u8]>> {
     Some(found)
 }
 
+/// The widest that there is of the tile with this index, as its width and bytes; nothing if there is none.
+pub(crate) fn widest(
+    disk: &dyn Disk,
+    dir: &Path,
+    kind: TileKind,
+    index: u64,
+) -> io::Result<Option<(u16, Vec<u8>)>> {
+    let full = Tile {
+        kind,
+        index,
+        width: TILE_WIDTH,
+    };
+    let read = |tile: Tile| disk::read_if_present(disk, &dir.join(tile.to_string()), MAX_BUNDLE_BYTES);
+    let names = disk.list(&dir.join(format!("{}.p", full.full_path())));
+    let widths = names.unwrap_or_default().into_iter().filter_map(|name| {
+        let width = name
+            .parse()
+            .ok()
+            .filter(|width| (1..TILE_WIDTH).contains(width))?;
+        Some(Tile { width, ..full })
+    });
+    // A partial tile goes when its full one has come.
+    for tile in [Some(full), widths.max(), Some(full)].into_iter().flatten() {
+        if let Some(bytes) = read(tile)? {
+            return Ok(Some((tile.width, bytes)));
+        }
+    }
+    Ok(None)
+}
+
 /// The part of a tile's bytes that the narrower tile of `width` has.
 pub(crate) fn prefix(kind: TileKind, known: &[u8], width: u16) -> &[u8] {
     let bytes = match kind {
@@ -148,14 +199,30 @@ struct Filling {
 
 impl Filling {
     fn bytes(&self) -> Vec<u8> {
-        self.hashes.iter().flat_map(|hash| *hash.as_bytes()).collect()
+        self.hashes.iter().flat_map(Hash::as_bytes).copied().collect()
+    }
+}
+
+/// Where a [`TileBuilder`] can begin again: a multiple of 256 leaves, and for each level of tiles above the
+/// lowest the hashes of the one that is not full.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Frontier {
+    size: u64,
+    levels: Vec<Vec<Hash>>,
+}
+
+impl Frontier {
+    /// How many leaves are behind it.
+    pub(crate) const fn size(&self) -> u64 {
+        self.size
     }
 }
 
 /// What is done with a tile that is full.
 pub(crate) type OnFull<'a, E> = &'a mut dyn FnMut(Tile, &[u8]) -> Result<(), E>;
 
-/// Turns leaves, one after the other from index 0, into tiles.
+/// Turns leaves, one after the other, into tiles.
 #[derive(Debug, Default)]
 pub(crate) struct TileBuilder {
     size: u64,
@@ -168,21 +235,80 @@ impl TileBuilder {
         self.size
     }
 
+    /// Where to begin again for the tiles that are not full yet.
+    pub(crate) fn frontier(&self) -> Frontier {
+        Frontier {
+            size: self.size - self.size % u64::from(TILE_WIDTH),
+            levels: self
+                .levels
+                .iter()
+                .skip(1)
+                .map(|level| level.hashes.clone())
+                .collect(),
+        }
+    }
+
+    /// Begins again there; `None` when it is no place where a builder can have been.
+    pub(crate) fn restore(frontier: &Frontier) -> Option<Self> {
+        let size = frontier.size;
+        let filling = |level: u32, hashes: &[Hash]| {
+            let hashes_of_level = size.checked_shr(8 * level).unwrap_or_default();
+            let width = u64::from(TILE_WIDTH);
+            (hashes.len() as u64 == hashes_of_level % width).then(|| Filling {
+                index: hashes_of_level / width,
+                hashes: hashes.to_vec(),
+            })
+        };
+        let mut levels = Vec::new();
+        if size > 0 {
+            levels.push(filling(0, &[])?);
+        }
+        for (level, hashes) in (1..).zip(&frontier.levels) {
+            levels.push(filling(level, hashes)?);
+        }
+        let deeper = u32::try_from(levels.len()).ok()?;
+        let complete = size.checked_shr(8 * deeper).unwrap_or_default() == 0;
+        complete.then_some(Self {
+            size,
+            bundle: Vec::new(),
+            levels,
+        })
+    }
+
+    /// The tree over all leaves so far.
+    pub(crate) fn tree(&self) -> Option<CompactRange> {
+        let mut peaks = Vec::new();
+        for level in self.levels.iter().rev() {
+            let mut rest = &*level.hashes;
+            for bit in (0..8).rev().filter(|bit| level.hashes.len() >> bit & 1 == 1) {
+                let (block, after) = rest.split_at_checked(1 << bit)?;
+                peaks.push(fold(block));
+                rest = after;
+            }
+        }
+        CompactRange::from_peaks(self.size, peaks)
+    }
+
     /// Takes the next leaf (at most 65,535 bytes), and gives each tile that it completes to `full`.
     pub(crate) fn push<E>(&mut self, leaf: &[u8], hash: Hash, full: OnFull<'_, E>) -> Result<(), E> {
         let length = u16::try_from(leaf.len()).unwrap_or(u16::MAX);
         self.bundle.extend_from_slice(&length.to_be_bytes());
         self.bundle.extend_from_slice(leaf);
-        self.size += 1;
-        if self.size.is_multiple_of(u64::from(TILE_WIDTH)) {
+        if (self.size + 1).is_multiple_of(u64::from(TILE_WIDTH)) {
             let tile = Tile {
                 kind: TileKind::Entries,
-                index: self.size / u64::from(TILE_WIDTH) - 1,
+                index: self.size / u64::from(TILE_WIDTH),
                 width: TILE_WIDTH,
             };
             full(tile, &self.bundle)?;
             self.bundle.clear();
         }
+        self.push_hash(hash, full)
+    }
+
+    /// [`TileBuilder::push`] for a leaf that is gone: its bundle is not made.
+    pub(crate) fn push_hash<E>(&mut self, hash: Hash, full: OnFull<'_, E>) -> Result<(), E> {
+        self.size += 1;
         let mut carried = Some(hash);
         for level in 0_u8..8 {
             let Some(hash) = carried.take() else { break };
@@ -208,23 +334,24 @@ impl TileBuilder {
         Ok(())
     }
 
-    /// The tiles at the right edge, which are not full.
-    pub(crate) fn edge(&self) -> Vec<(Tile, Vec<u8>)> {
+    /// The tiles at the right edge, which are not full, but those of which index and width are `known`.
+    pub(crate) fn edge(&self, known: &HashMap<TileKind, (u64, u16)>) -> Vec<(Tile, Vec<u8>)> {
         let mut tiles = Vec::new();
-        if let Ok(width @ 1..) = u16::try_from(self.size % u64::from(TILE_WIDTH)) {
-            let index = self.size / u64::from(TILE_WIDTH);
-            let kind = TileKind::Entries;
-            tiles.push((Tile { kind, index, width }, self.bundle.clone()));
-        }
-        for (level, filling) in (0_u8..).zip(&self.levels) {
-            if let Ok(width @ 1..) = u16::try_from(filling.hashes.len()) {
-                let tile = Tile {
-                    kind: TileKind::Hashes(level),
-                    index: filling.index,
-                    width,
-                };
-                tiles.push((tile, filling.bytes()));
+        let mut add = |kind, index, width: u64, bytes: &dyn Fn() -> Vec<u8>| {
+            if let Ok(width @ 1..) = u16::try_from(width)
+                && known.get(&kind) != Some(&(index, width))
+            {
+                tiles.push((Tile { kind, index, width }, bytes()));
             }
+        };
+        let width = u64::from(TILE_WIDTH);
+        let bundle = || self.bundle.clone();
+        add(TileKind::Entries, self.size / width, self.size % width, &bundle);
+        for (level, filling) in (0_u8..).zip(&self.levels) {
+            let kind = TileKind::Hashes(level);
+            add(kind, filling.index, filling.hashes.len() as u64, &|| {
+                filling.bytes()
+            });
         }
         tiles
     }
@@ -333,7 +460,10 @@ impl Hashes for TileReader {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, convert::Infallible};
+    use std::{
+        collections::{BTreeMap, HashMap},
+        convert::Infallible,
+    };
 
     use proptest::prelude::*;
 
@@ -378,7 +508,11 @@ mod tests {
         }
         assert_eq!(full[&TileKind::Hashes(0)], 273);
         assert_eq!(full[&TileKind::Hashes(1)], 1);
-        let edge: Vec<String> = builder.edge().iter().map(|(tile, _)| tile.to_string()).collect();
+        let edge: Vec<String> = builder
+            .edge(&HashMap::new())
+            .iter()
+            .map(|(tile, _)| tile.to_string())
+            .collect();
         assert_eq!(
             edge,
             [
@@ -388,6 +522,48 @@ mod tests {
                 "tile/2/000.p/1"
             ]
         );
+    }
+
+    #[test]
+    fn a_builder_goes_on_from_its_frontier_and_knows_its_tree() {
+        let (mut builder, mut tree) = (TileBuilder::default(), CompactRange::new());
+        let mut restored = TileBuilder::restore(&builder.frontier()).unwrap();
+        for i in 0..140_000_u32 {
+            let leaf = i.to_be_bytes();
+            let hash = tree::leaf_hash(&leaf);
+            let keep = &mut |_: Tile, _: &[u8]| Ok::<_, Infallible>(());
+            builder.push(&leaf, hash, keep).unwrap();
+            restored.push(&leaf, hash, keep).unwrap();
+            tree.push(hash);
+            let size = builder.size();
+            if size % 9_999 == 0 || size == 65_536 || size == 131_072 {
+                assert_eq!(builder.tree().unwrap(), tree, "{size}");
+            }
+            if size.is_multiple_of(256 * 37) || size == 65_536 {
+                restored = TileBuilder::restore(&builder.frontier()).unwrap();
+            }
+        }
+        let known = HashMap::new();
+        assert_eq!(restored.edge(&known), builder.edge(&known));
+    }
+
+    #[test]
+    fn a_frontier_that_does_not_add_up_is_refused() {
+        let level = |n| vec![tree::empty_root(); n];
+        for (size, levels) in [
+            (256, vec![]),
+            (256, vec![level(2)]),
+            (65_536, vec![level(0)]),
+            (65_536, vec![level(1), level(1)]),
+            (100, vec![]),
+        ] {
+            assert!(
+                TileBuilder::restore(&Frontier { size, levels }).is_none(),
+                "{size}"
+            );
+        }
+        let levels = vec![level(0), level(1)];
+        assert!(TileBuilder::restore(&Frontier { size: 65_536, levels }).is_some());
     }
 
     proptest! {

@@ -42,6 +42,16 @@ impl CompactRange {
         }
     }
 
+    /// A tree of `size` leaves from the roots of its complete subtrees; `None` when they are not as many as it has.
+    pub(crate) fn from_peaks(size: u64, peaks: Vec<Hash>) -> Option<Self> {
+        (peaks.len() == usize::try_from(size.count_ones()).ok()?).then_some(Self { size, peaks })
+    }
+
+    /// The roots of its complete subtrees, largest first.
+    pub(crate) fn peaks(&self) -> &[Hash] {
+        &self.peaks
+    }
+
     /// How many leaves it has.
     pub const fn size(&self) -> u64 {
         self.size

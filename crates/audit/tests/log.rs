@@ -11,6 +11,8 @@
 mod append;
 #[path = "log/faults.rs"]
 mod faults;
+#[path = "log/history.rs"]
+mod history;
 #[path = "log/kill.rs"]
 mod kill;
 #[path = "log/sim.rs"]

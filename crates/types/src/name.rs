@@ -5,7 +5,7 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,8 +45,8 @@ fn is_label(text: &str) -> bool {
 macro_rules! checked_name {
     ($(#[$doc:meta])* $name:ident, $what:literal, $rule:expr, $check:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
         pub struct $name(String);
 
         impl $name {
@@ -54,18 +54,24 @@ macro_rules! checked_name {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            fn is_one(text: &str) -> bool {
+                let check: fn(&str) -> bool = $check;
+                check(text)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
         }
 
         impl FromStr for $name {
             type Err = NameError;
 
             fn from_str(text: &str) -> Result<Self, NameError> {
-                let check: fn(&str) -> bool = $check;
-                if check(text) {
-                    Ok(Self(text.to_owned()))
-                } else {
-                    Err(NameError::new($what, text, $rule))
-                }
+                Self::try_from(text.to_owned())
             }
         }
 
@@ -73,7 +79,11 @@ macro_rules! checked_name {
             type Error = NameError;
 
             fn try_from(text: String) -> Result<Self, NameError> {
-                text.parse()
+                if Self::is_one(&text) {
+                    Ok(Self(text))
+                } else {
+                    Err(NameError::new($what, &text, $rule))
+                }
             }
         }
 

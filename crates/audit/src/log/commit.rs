@@ -3,26 +3,31 @@
 //! Group commit without a timer: a batch is whatever came while the last sync was in flight. The order of
 //! effects in [`Committer::commit`] is the safety of the whole product, so it stands there in one piece.
 
-use std::sync::{Arc, PoisonError, mpsc::Receiver};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
 
 use clawstaff_types::Digest;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::{AppendError, LEAF_OVERHEAD, Pending, Receipt, Shared, Signed};
+use super::{
+    AppendError, Pending, Receipt, Shared, Signed,
+    queue::{CloseOnDrop, Queue},
+};
 use crate::{
     checkpoint::Checkpoint,
-    entry::{ENTRY_VERSION, Leaf, MAX_LEAF_BYTES, Phase},
+    entry::{self, LEAF_OVERHEAD, MAX_LEAF_BYTES, Phase},
     ledger::Ledger,
     note::SigningKey,
-    record::{self, Kind},
+    record::{self, HEADER_BYTES, Kind},
     scan::Opening,
-    segment::{Active, NoSegment, Shelf},
-    tree::{self, CompactRange, Hash},
+    segment::{Active, Blank, NoSegment, Shelf},
+    state::State,
+    tree::{CompactRange, Hash},
 };
 
-/// Most entries in a batch.
-const MAX_BATCH: usize = 1024;
 /// Most bytes in a batch, where the segment is not shorter still.
 const MAX_BATCH_BYTES: u64 = 4 << 20;
 /// Room for the opening of a segment and the checkpoint of a batch.
@@ -46,23 +51,26 @@ pub(super) struct Committer {
     pub(super) active: Active,
     pub(super) tree: CompactRange,
     pub(super) ledger: Ledger,
-    pub(super) key: SigningKey,
+    pub(super) key: Arc<SigningKey>,
     pub(super) clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// The first entry of the next batch, if it did not fit in the last.
-    pub(super) held: Option<Pending>,
+    /// Taken from the queue, but not yet in a batch.
+    pub(super) backlog: VecDeque<Pending>,
     /// The bytes of the batch being made.
     pub(super) buffer: Vec<u8>,
+    /// The state when the current segment began, until the publisher has it.
+    pub(super) sealed: Option<State>,
 }
 
 impl Committer {
     /// The thread's life: ends when every handle is gone and the queue is empty.
-    pub(super) fn run(mut self, queue: &Receiver<Pending>) {
+    pub(super) fn run(mut self, queue: &Queue) {
+        let _closed = CloseOnDrop(queue);
         // Not allowed without privilege; then the tail is a little slower.
         if let Err(error) = rustix::process::setpriority_process(None, NICE) {
             tracing::debug!(%error, "the audit log's committer keeps its ordinary priority");
         }
-        while let Some(first) = self.held.take().or_else(|| queue.recv().ok()) {
-            let (batch, bytes) = self.gather(first, queue);
+        while queue.next(&mut self.backlog) {
+            let (batch, bytes) = self.gather();
             match self.shared.stopped.get() {
                 None => self.commit(batch, bytes),
                 Some(why) => refuse(batch, &AppendError::Stopped { why: why.clone() }),
@@ -70,20 +78,17 @@ impl Committer {
         }
     }
 
-    /// The batch: `first` and whatever else is waiting and fits, with an upper bound of its bytes.
-    fn gather(&mut self, first: Pending, queue: &Receiver<Pending>) -> (Vec<Pending>, u64) {
+    /// The batch: what has come and fits, at least one entry, with an upper bound of its bytes.
+    fn gather(&mut self) -> (Vec<Pending>, u64) {
         let limit = MAX_BATCH_BYTES.min(self.active.bytes() - FRAME_BYTES);
-        let mut bytes = bound(&first);
-        let mut batch = vec![first];
-        while batch.len() < MAX_BATCH {
-            let Ok(next) = queue.try_recv() else { break };
-            if bytes + bound(&next) > limit {
-                self.held = Some(next);
-                break;
-            }
-            bytes += bound(&next);
-            batch.push(next);
-        }
+        let mut bytes = 0;
+        let fits = self.backlog.iter().take_while(|pending| {
+            bytes += bound(pending);
+            bytes <= limit
+        });
+        let count = fits.count().max(1);
+        let batch: Vec<Pending> = self.backlog.drain(..count.min(self.backlog.len())).collect();
+        let bytes = batch.iter().map(bound).sum();
         (batch, bytes)
     }
 
@@ -102,7 +107,7 @@ impl Committer {
         if self.active.room() < bytes + FRAME_BYTES {
             // The rest of the segment stays zero. Crash after this: the next segment is blank, as it was made.
             match self.shelf.take() {
-                Ok(blank) => self.active = Active::new(blank, 0),
+                Ok(blank) => self.begin_segment(blank),
                 Err(NoSegment::NoSpace) => return refuse(batch, &AppendError::NoSpace),
                 Err(NoSegment::Failed(why)) => return self.stop(batch.into_iter().map(|p| p.reply), why),
             }
@@ -115,6 +120,7 @@ impl Committer {
         if start == 0 {
             self.open_segment(first);
         }
+        let offset = start + self.buffer.len() as u64;
         let time = self.now();
         let written = time.to_string();
         let mut placed = Vec::with_capacity(batch.len());
@@ -143,15 +149,13 @@ impl Committer {
             Ok(signed) => signed,
             Err(why) => return self.stop(placed.into_iter().map(|p| p.reply), why),
         };
-        let note = signed.note.as_bytes();
         let size = self.tree.size();
         record::encode(
             &mut self.buffer,
             Kind::Checkpoint,
             size,
             first,
-            note,
-            &tree::leaf_hash(note),
+            signed.note.as_bytes(),
         );
 
         // 4. One write, one sync. Crash during it: part of the batch may be there, without its closing record or
@@ -169,9 +173,12 @@ impl Committer {
         //    intent among them whose act did not begin is reported as unfinished.
         self.shared
             .reader
-            .note_batch(self.active.ordinal(), first, self.batch_offset(start));
+            .note_batch(self.active.ordinal(), first, offset);
         *self.shared.signed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(signed);
-        self.shared.size.send_replace(size);
+        self.shared
+            .oldest_open
+            .store(self.ledger.oldest_open(), Ordering::Release);
+        self.shared.size.store(size, Ordering::Release);
 
         // 6. Receipts. A caller that has gone away does not undo anything.
         for entry in placed {
@@ -190,16 +197,17 @@ impl Committer {
 
         // 7. Tiles, checkpoint file and anchor follow on the publisher's thread. Crash before: opening derives
         //    them again from the journal.
-        self.shared.publisher.wake();
+        self.shared.publisher.wake(self.sealed.take());
     }
 
-    /// Where in the segment the batch's first entry is: after the opening, if the batch opened it.
-    fn batch_offset(&self, start: u64) -> u64 {
-        let opening = record::decode(&self.buffer).ok();
-        match opening.filter(|(record, _)| record.kind == Kind::Opening) {
-            Some((_, length)) => start + length as u64,
-            None => start,
-        }
+    fn begin_segment(&mut self, blank: Blank) {
+        self.sealed = Some(State {
+            segment: blank.ordinal,
+            tree: self.tree.clone(),
+            ledger: self.ledger.clone(),
+            ..State::default()
+        });
+        self.active = Active::new(blank, 0);
     }
 
     /// The time of a batch: the clock's, or the last entry's while the clock is behind it.
@@ -219,14 +227,7 @@ impl Committer {
             root: self.tree.root(),
         };
         let body = serde_json::to_vec(&opening).unwrap_or_default();
-        record::encode(
-            &mut self.buffer,
-            Kind::Opening,
-            first,
-            first,
-            &body,
-            &tree::leaf_hash(&body),
-        );
+        record::encode(&mut self.buffer, Kind::Opening, first, first, &body);
     }
 
     /// Writes the leaf and its record into the buffer and its hash into the tree; or refuses and does nothing.
@@ -236,23 +237,16 @@ impl Committer {
                 .check_phase(pending.phase, &pending.stream, &pending.call)
                 .map_err(|_| AppendError::NoSuchIntent { of })?;
         }
-        let leaf = serde_json::to_vec(&Leaf {
-            v: ENTRY_VERSION,
-            time,
-            stream: &pending.stream,
-            seq: self.ledger.next_seq(&pending.stream),
-            phase: pending.phase,
-            call: &pending.call,
-            event: &pending.event,
-        });
-        let leaf = leaf.map_err(|error| AppendError::Malformed {
-            why: error.to_string(),
-        })?;
-        if leaf.len() > MAX_LEAF_BYTES {
-            return Err(AppendError::TooLarge { bytes: leaf.len() });
+        let start = record::begin(&mut self.buffer);
+        let seq = self.ledger.next_seq(&pending.stream);
+        entry::write_leaf(&mut self.buffer, time, &pending.stream, seq, &pending.tail);
+        let bytes = self.buffer.len() - start - HEADER_BYTES;
+        if bytes > MAX_LEAF_BYTES {
+            self.buffer.truncate(start);
+            return Err(AppendError::TooLarge { bytes });
         }
-        let (index, hash) = (self.tree.size(), tree::leaf_hash(&leaf));
-        record::encode(&mut self.buffer, Kind::Entry, index, batch, &leaf, &hash);
+        let index = self.tree.size();
+        let hash = record::finish(&mut self.buffer, start, Kind::Entry, index, batch);
         self.tree.push(hash);
         Ok((index, hash))
     }
@@ -281,7 +275,7 @@ impl Committer {
 
 /// The most bytes that an entry's record can take.
 fn bound(pending: &Pending) -> u64 {
-    record::span(pending.event.get().len() + LEAF_OVERHEAD) as u64
+    record::span(pending.tail.len() + LEAF_OVERHEAD) as u64
 }
 
 fn refuse(batch: Vec<Pending>, error: &AppendError) {

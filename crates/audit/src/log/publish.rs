@@ -1,146 +1,112 @@
 //! The publisher: derives tiles, the checkpoint file and the anchor from the journal, behind the receipts.
 //!
-//! It reads the journal like anybody else, from the first entry on, and writes what is not there yet or is not
-//! as it should be; so a power cut that took tiles with it heals by itself after opening. It never delays or
-//! fails an append. Its files are not synced, except for the checkpoint and the anchor, which are what a
-//! later opening is held against.
+//! It reads the journal like anybody else, from where tiles were last known to be safe, and writes what is not
+//! there yet or is not as it should be; so a power cut that took tiles with it heals by itself after opening. It
+//! never delays or fails an append. Its files are not synced one by one, except for the checkpoint and the
+//! anchor, which are what a later opening is held against.
+//!
+//! Now and then, when a segment has begun, it syncs all tiles at once and leaves a snapshot, so that the next
+//! opening need not read what came before.
 
 use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{ReadError, Shared};
+use super::{
+    ReadError, Shared,
+    begin::BeginError,
+    tiles::{TileFiles, WriteError, write_if_other},
+};
 use crate::{
-    disk::{self, Disk},
-    tile::{self, MAX_BUNDLE_BYTES, TILE_WIDTH, Tile, TileBuilder},
+    checkpoint::Checkpoint,
+    state::{Role, StateError},
+    tile::TileBuilder,
 };
 
 /// The longest pause after a failure.
 const MAX_PAUSE: Duration = Duration::from_mins(1);
-
-#[derive(Debug, Default)]
-struct WakeState {
-    pending: bool,
-    stop: bool,
-    published: u64,
-}
-
-/// Where the committer leaves word that there is more to publish.
-#[derive(Debug, Default)]
-pub(super) struct Wake {
-    state: Mutex<WakeState>,
-    changed: Condvar,
-}
-
-impl Wake {
-    fn state(&self) -> MutexGuard<'_, WakeState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// There are more durable entries.
-    pub(super) fn wake(&self) {
-        self.state().pending = true;
-        self.changed.notify_all();
-    }
-
-    /// Publish what there is, once, and end.
-    pub(super) fn stop(&self) {
-        self.state().stop = true;
-        self.changed.notify_all();
-    }
-
-    /// The size last published.
-    pub(super) fn published(&self) -> u64 {
-        self.state().published
-    }
-
-    /// Waits until there is something to publish, but not before `not_before`. Whether to end afterwards.
-    fn wait(&self, not_before: Instant) -> bool {
-        let mut state = self.state();
-        loop {
-            let early = not_before.saturating_duration_since(Instant::now());
-            if state.stop || (state.pending && early.is_zero()) {
-                state.pending = false;
-                return state.stop;
-            }
-            state = if state.pending {
-                let waited = self.changed.wait_timeout(state, early);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            } else {
-                self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
-            };
-        }
-    }
-}
+/// Lower than ordinary work: nobody waits for tiles.
+const NICE: i32 = 5;
+/// A snapshot is left at most once in so many times of the shortest time between publications.
+const SNAPSHOT_EVERY: u32 = 10;
 
 /// Why a publication failed. It is tried again.
 #[derive(Debug, thiserror::Error)]
 enum PublishError {
     #[error("reading the journal failed")]
     Read(#[from] ReadError),
-    #[error("writing {path} failed: {source}")]
-    Write { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("the tiles that are there do not fit the log: {0}")]
+    Begin(#[from] BeginError),
 }
 
 /// The publisher's own state.
 pub(super) struct Publisher {
     shared: Arc<Shared>,
-    disk: Arc<dyn Disk>,
-    dir: PathBuf,
     anchor: Option<PathBuf>,
     every: Duration,
-    tiles: TileBuilder,
-    /// Whether the partial tiles that an earlier process left have been looked at.
-    healed: bool,
+    tiles: Option<TileBuilder>,
+    files: TileFiles,
+    /// The checkpoint that is in the checkpoint file, if it is ours.
+    last: Option<Checkpoint>,
+    snapshot_at: Instant,
 }
 
 impl Publisher {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        disk: Arc<dyn Disk>,
-        dir: PathBuf,
-        anchor: Option<PathBuf>,
-        every: Duration,
-    ) -> Self {
-        shared.publisher.wake();
+    pub(super) fn new(shared: Arc<Shared>, anchor: Option<PathBuf>, every: Duration) -> Self {
+        shared.publisher.wake(None);
         Self {
+            files: TileFiles::new(Arc::clone(&shared.disk), shared.dir.clone(), shared.size()),
             shared,
-            disk,
-            dir,
             anchor,
             every,
-            tiles: TileBuilder::default(),
-            healed: false,
+            tiles: None,
+            last: None,
+            snapshot_at: Instant::now(),
         }
     }
 
     /// The thread's life.
     pub(super) fn run(mut self) {
+        // Always allowed.
+        let _ = rustix::process::setpriority_process(None, NICE);
         let mut pause = self.every;
-        let mut not_before = Instant::now();
+        let mut publish_at = Instant::now();
+        let mut not_before = publish_at;
         loop {
             let stop = self.shared.publisher.wait(not_before);
-            match self.publish() {
-                Ok(()) => pause = self.every,
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "publishing the audit log failed"
-                    );
-                    // Half a step may have been taken: begin again from the first entry.
-                    self.tiles = TileBuilder::default();
-                    pause = (pause * 2).clamp(Duration::from_secs(1), MAX_PAUSE);
-                    self.shared.publisher.wake();
-                }
+            self.shared.announce();
+            if stop || publish_at <= Instant::now() {
+                pause = self.attempt(pause);
+                publish_at = Instant::now() + pause;
+            } else {
+                self.shared.publisher.wake(None);
             }
             if stop {
                 return;
             }
-            not_before = Instant::now() + pause;
+            // Whoever waits for entries hears of them even while publishing fails.
+            not_before = publish_at.min(Instant::now() + self.every.max(Duration::from_millis(10)));
         }
+    }
+
+    /// Publishes; gives the pause before the next time.
+    fn attempt(&mut self, pause: Duration) -> Duration {
+        let Err(error) = self.publish() else {
+            return self.every;
+        };
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "publishing the audit log failed"
+        );
+        // Half a step may have been taken: begin again from what is safe.
+        self.tiles = None;
+        self.files.distrust(self.shared.size());
+        self.shared.publisher.wake(None);
+        (pause * 2).clamp(Duration::from_secs(1), MAX_PAUSE)
     }
 
     /// Brings everything to the last signed checkpoint: the anchor first, since it guards the rest; the
@@ -149,95 +115,74 @@ impl Publisher {
         let signed = self.shared.signed();
         let note = signed.note.as_bytes();
         if let Some(anchor) = &self.anchor {
-            write_if_other(&*self.disk, anchor, note)?;
+            write_if_other(&*self.shared.disk, anchor, note)?;
         }
-        self.derive_tiles(signed.checkpoint.size)?;
-        write_if_other(&*self.disk, &self.dir.join("checkpoint"), note)?;
-        self.shared.publisher.state().published = signed.checkpoint.size;
+        self.derive_tiles(&signed.checkpoint)?;
+        write_if_other(&*self.shared.disk, &self.shared.dir.join("checkpoint"), note)?;
+        self.shared.publisher.set_published(signed.checkpoint.size);
+        self.last = Some(signed.checkpoint.clone());
         Ok(())
     }
 
-    fn derive_tiles(&mut self, size: u64) -> Result<(), PublishError> {
-        let (disk, dir) = (&*self.disk, &*self.dir);
-        let tiles = &mut self.tiles;
-        while tiles.size() < size {
+    fn derive_tiles(&mut self, to: &Checkpoint) -> Result<(), PublishError> {
+        let mut tiles = match self.tiles.take() {
+            Some(tiles) => tiles,
+            None => self.shared.begin_tiles()?,
+        };
+        loop {
+            self.leave_snapshot(&tiles, to);
+            if tiles.size() >= to.size {
+                break;
+            }
             let mut written = Ok(());
-            let before = tiles.size();
-            self.shared.reader.read(before, size, &mut |_, leaf, hash| {
+            let (before, files) = (tiles.size(), &mut self.files);
+            self.shared.reader.read(before, to.size, &mut |_, leaf, hash| {
                 if written.is_ok() {
-                    written = tiles.push(leaf, hash, &mut |tile, bytes| write_tile(disk, dir, tile, bytes));
+                    written = tiles.push(leaf, hash, &mut |tile, bytes| files.full(tile, bytes));
                 }
             })?;
             written?;
             if tiles.size() == before {
                 break;
             }
+            self.shared.announce();
         }
-        for (tile, bytes) in tiles.edge() {
-            write_tile(disk, dir, tile, &bytes)?;
-            if !self.healed {
-                heal_partial_tiles(disk, dir, tile, &bytes)?;
-            }
-        }
-        self.healed = true;
+        self.files.edge(&tiles)?;
+        self.tiles = Some(tiles);
         Ok(())
     }
-}
 
-/// Mends the narrower tiles beside a partial one, which a power cut may have torn: each was published once.
-fn heal_partial_tiles(disk: &dyn Disk, dir: &Path, tile: Tile, bytes: &[u8]) -> Result<(), PublishError> {
-    let path = dir.join(format!("{}.p", tile.full_path()));
-    let names = disk.list(&path).map_err(|source| PublishError::Write {
-        path: path.clone(),
-        source,
-    })?;
-    for name in names {
-        let found = format!("{}.p/{name}", tile.full_path()).parse::<Tile>();
-        if let Some(narrower) = found.ok().filter(|found| found.width < tile.width) {
-            let prefix = tile::prefix(tile.kind, bytes, narrower.width);
-            write_tile(disk, dir, narrower, prefix)?;
+    /// Leaves a snapshot if a segment has begun and the last one is a while ago. It is a short cut, so failing
+    /// to leave one is no failure.
+    fn leave_snapshot(&mut self, tiles: &TileBuilder, next: &Checkpoint) {
+        if self.snapshot_at > Instant::now() {
+            return;
         }
-    }
-    Ok(())
-}
-
-/// Durable, because opening is held against it.
-fn write_if_other(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), PublishError> {
-    let failed = |source| PublishError::Write {
-        path: path.to_owned(),
-        source,
-    };
-    let there = disk::read_if_present(disk, path, bytes.len() as u64);
-    if there.ok().flatten().is_some_and(|there| there == bytes) {
-        return Ok(());
-    }
-    disk::replace(disk, path, bytes).map_err(failed)
-}
-
-/// Writes a tile that is not there yet, or not as it should be; the full one takes its partial ones with it.
-fn write_tile(disk: &dyn Disk, dir: &Path, tile: Tile, bytes: &[u8]) -> Result<(), PublishError> {
-    let path = dir.join(tile.to_string());
-    let failed = |source| PublishError::Write {
-        path: path.clone(),
-        source,
-    };
-    let there = disk::read_if_present(disk, &path, MAX_BUNDLE_BYTES);
-    if there.ok().flatten().is_none_or(|there| there != bytes) {
-        if let Some(parent) = path.parent() {
-            disk.create_dir_all(parent).map_err(failed)?;
+        let Some(mut state) = self.shared.publisher.take_sealed() else {
+            return;
+        };
+        let Shared {
+            disk,
+            dir,
+            origin,
+            key,
+            ..
+        } = &*self.shared;
+        let frontier = tiles.frontier();
+        let earlier = [self.last.as_ref(), Some(next)].into_iter().flatten();
+        state.extends = earlier
+            .filter(|stated| stated.size < state.tree.size())
+            .map(|stated| (stated.size, stated.root))
+            .collect();
+        state.tiles = frontier.clone();
+        let written = disk
+            .sync_below(dir)
+            .map_err(StateError::from)
+            .and_then(|()| state.write(&**disk, dir, Role::Snapshot, origin, key));
+        match written {
+            Ok(()) => self.shared.tiles_are_safe(frontier),
+            Err(error) => tracing::warn!(%error, "leaving a snapshot of the audit log failed"),
         }
-        let temporary = dir.join("tile.tmp");
-        let file = disk.create(&temporary).map_err(failed)?;
-        disk::write_all(&*file, bytes, 0).map_err(failed)?;
-        drop(file);
-        disk.rename(&temporary, &path).map_err(failed)?;
+        self.snapshot_at = Instant::now() + self.every * SNAPSHOT_EVERY;
     }
-    if tile.width == TILE_WIDTH {
-        let partial = dir.join(format!("{}.p", tile.full_path()));
-        match disk.remove_dir_all(&partial) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            Ok(()) | Err(_) => {}
-        }
-    }
-    Ok(())
 }

@@ -22,6 +22,14 @@ const CHUNK_BYTES: usize = 4 * record::span(MAX_LEAF_BYTES);
 /// Why entries were not read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
+    /// They were pruned.
+    #[error("entry {index} was pruned from the audit log, which begins at entry {first}")]
+    Pruned {
+        /// The entry asked for.
+        index: u64,
+        /// The first that is there.
+        first: u64,
+    },
     /// The file could not be read.
     #[error("reading segment {path} failed")]
     Read {
@@ -43,6 +51,15 @@ pub enum ReadError {
         /// In words.
         why: &'static str,
     },
+}
+
+/// Where to look for an entry.
+struct Place {
+    ordinal: u64,
+    /// Of a batch at or before it, if that is known.
+    offset: Option<u64>,
+    /// The index after the segment.
+    end: u64,
 }
 
 /// Knows which segment an entry is in, and roughly where.
@@ -77,20 +94,62 @@ impl Reader {
         }
     }
 
-    /// The segment that holds `index`, the offset of a batch at or before it, and the index after the segment.
-    fn find(&self, index: u64) -> Option<(u64, u64, u64)> {
+    /// Lets go of the segments before `ordinal`.
+    pub(super) fn forget_before(&self, ordinal: u64) {
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        segments.retain(|segment| segment.ordinal >= ordinal);
+    }
+
+    /// The segment that holds `index`, and the index it starts with.
+    pub(super) fn segment_of(&self, index: u64) -> Option<(u64, u64)> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-        let at = segments
-            .partition_point(|segment| segment.first <= index)
-            .checked_sub(1)?;
-        let segment = segments.get(at)?;
-        let mark = segment
-            .marks
-            .partition_point(|(first, _)| *first <= index)
-            .checked_sub(1)?;
-        let (_, offset) = segment.marks.get(mark)?;
-        let end = segments.get(at + 1).map_or(u64::MAX, |next| next.first);
-        Some((segment.ordinal, *offset, end))
+        let after = segments.partition_point(|segment| segment.first <= index);
+        let segment = segments.get(after.checked_sub(1)?)?;
+        Some((segment.ordinal, segment.first))
+    }
+
+    fn find(&self, index: u64) -> Result<Option<Place>, ReadError> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let after = segments.partition_point(|segment| segment.first <= index);
+        let Some(segment) = after.checked_sub(1).and_then(|at| segments.get(at)) else {
+            return segments.first().map_or(Ok(None), |segment| {
+                let first = segment.first;
+                Err(ReadError::Pruned { index, first })
+            });
+        };
+        let mark = segment.marks.partition_point(|(first, _)| *first <= index);
+        let offset = mark.checked_sub(1).and_then(|mark| segment.marks.get(mark));
+        Ok(Some(Place {
+            ordinal: segment.ordinal,
+            offset: offset.map(|(_, offset)| *offset),
+            end: segments.get(after).map_or(u64::MAX, |next| next.first),
+        }))
+    }
+
+    /// Finds the batches of a segment that opening did not read, by the records' headers; once.
+    fn mark(&self, ordinal: u64) -> Result<(), ReadError> {
+        let path = scan::segment_path(&self.dir, ordinal);
+        let mut bytes = Vec::new();
+        self.disk
+            .read_start(&path, scan::MAX_SEGMENT_BYTES, &mut bytes)
+            .map_err(|source| ReadError::Read { path, source })?;
+        let mut found = Segment {
+            ordinal,
+            first: 0,
+            marks: Vec::new(),
+        };
+        let mut at = 0;
+        while let Some((kind, batch, length)) = bytes.get(at..).and_then(record::peek) {
+            if kind == Kind::Entry {
+                found.mark(batch, at as u64);
+            }
+            at += length;
+        }
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(segment) = segments.iter_mut().find(|segment| segment.ordinal == ordinal) {
+            segment.marks = found.marks;
+        }
+        Ok(())
     }
 
     /// Gives the entries `from..to` to `take`, in order; fewer when they are many bytes. `to` must be durable.
@@ -103,11 +162,19 @@ impl Reader {
         let mut next = from;
         let mut budget = MAX_READ_BYTES;
         while next < to && budget > 0 {
-            let Some((ordinal, offset, end)) = self.find(next) else {
+            let Some(place) = self.find(next)? else {
                 break;
             };
+            let Some(offset) = place.offset else {
+                self.mark(place.ordinal)?;
+                if self.find(next)?.is_none_or(|place| place.offset.is_none()) {
+                    break;
+                }
+                continue;
+            };
             let before = next;
-            self.read_segment(ordinal, offset, &mut next, to.min(end), &mut budget, take)?;
+            let end = to.min(place.end);
+            self.read_segment(place.ordinal, offset, &mut next, end, &mut budget, take)?;
             if next == before {
                 break;
             }

@@ -4,24 +4,26 @@
 //! whatever is then left in the tile directory should not be there.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     convert::Infallible,
-    fs, io,
+    fs, io, iter,
     path::{Path, PathBuf},
 };
 
 use super::{Problem, ProblemKind};
 use crate::{
     disk::{Disk as _, RealDisk},
-    tile::{self, MAX_BUNDLE_BYTES, TILE_WIDTH, Tile, TileBuilder, TileKind},
-    tree::Hash,
+    state::State,
+    tile::{self, MAX_BUNDLE_BYTES, TILE_WIDTH, Tile, TileBuilder, TileKind, TileReader},
+    tree::{self, Hash},
 };
 
 /// More problems than this are not listed one by one.
 const MAX_PROBLEMS: usize = 100;
 
 pub(super) struct TileCheck {
-    builder: TileBuilder,
+    /// Nothing, if the tiles of pruned entries are not as they should be: then the rest cannot be made again.
+    builder: Option<TileBuilder>,
     files: Files,
 }
 
@@ -29,7 +31,7 @@ impl TileCheck {
     /// `published` is the size of the published checkpoint: tiles up to there must exist.
     pub(super) fn new(dir: &Path, published: u64, in_use: bool) -> Self {
         Self {
-            builder: TileBuilder::default(),
+            builder: Some(TileBuilder::default()),
             files: Files {
                 dir: dir.to_owned(),
                 published,
@@ -40,10 +42,35 @@ impl TileCheck {
         }
     }
 
+    /// The entries before `base` were pruned. Their hash tiles must still give the tree that the log had there.
+    pub(super) fn begin(&mut self, base: &State) {
+        let mut builder = TileBuilder::default();
+        match self.files.pruned(&mut builder, base) {
+            Ok(()) if builder.tree().as_ref() == Some(&base.tree) => self.builder = Some(builder),
+            Ok(()) => {
+                let path = self.files.dir.join("tile");
+                let text = "the tiles of the pruned entries do not give the tree that the log signed";
+                self.files.problem(0, path, None, text);
+                self.builder = None;
+            }
+            Err(problem) => {
+                self.files.problems.push(problem);
+                self.builder = None;
+            }
+        }
+    }
+
+    /// The root at a size at which the entries are gone, out of the tiles.
+    pub(super) fn root_of(&self, size: u64) -> Option<Hash> {
+        self.builder.as_ref()?;
+        tree::root_of(&TileReader::new(&self.files.dir, size), size).ok()
+    }
+
     /// The next leaf of the journal.
     pub(super) fn take(&mut self, leaf: &[u8], hash: Hash) {
         let files = &mut self.files;
-        let pushed: Result<(), Infallible> = self.builder.push(leaf, hash, &mut |tile, bytes| {
+        let Some(builder) = &mut self.builder else { return };
+        let pushed: Result<(), Infallible> = builder.push(leaf, hash, &mut |tile, bytes| {
             files.compare(tile, bytes);
             Ok(())
         });
@@ -52,7 +79,10 @@ impl TileCheck {
 
     /// There are no more leaves.
     pub(super) fn finish(mut self) -> Vec<Problem> {
-        for (tile, bytes) in self.builder.edge() {
+        let Some(builder) = &self.builder else {
+            return self.files.problems;
+        };
+        for (tile, bytes) in builder.edge(&HashMap::new()) {
             self.files.compare(tile, &bytes);
         }
         let top = self.files.dir.join("tile");
@@ -82,6 +112,100 @@ impl Files {
         }
     }
 
+    /// Takes the pruned entries into the builder, by the hashes that are left of them.
+    fn pruned(&mut self, builder: &mut TileBuilder, base: &State) -> Result<(), Problem> {
+        let width = u64::from(TILE_WIDTH);
+        let size = base.tree.size();
+        for index in 0..size.div_ceil(width) {
+            let known = usize::try_from(size - index * width).unwrap_or(usize::MAX);
+            let hashes = self.hashes(index, known.min(usize::from(TILE_WIDTH)))?;
+            let leaves = self.leaves(index, &hashes)?;
+            for (place, hash) in hashes.iter().enumerate() {
+                let mut compare = |tile: Tile, bytes: &[u8]| {
+                    if tile.kind != TileKind::Entries {
+                        self.compare(tile, bytes);
+                    }
+                    Ok::<_, Infallible>(())
+                };
+                // Whole bundles are gone or about to be; the one that the journal begins in is compared.
+                let leaf = leaves
+                    .get(place)
+                    .filter(|_| hashes.len() < usize::from(TILE_WIDTH));
+                let Ok(()) = match leaf {
+                    Some(leaf) => builder.push(leaf, *hash, &mut compare),
+                    None => builder.push_hash(*hash, &mut compare),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// The first `known` leaf hashes of the tile with this index.
+    fn hashes(&self, index: u64, known: usize) -> Result<Vec<Hash>, Problem> {
+        let kind = TileKind::Hashes(0);
+        let found = tile::widest(&RealDisk, &self.dir, kind, index).ok().flatten();
+        let (_, bytes) = found.unwrap_or_default();
+        let hashes: Vec<Hash> = bytes
+            .as_chunks::<32>()
+            .0
+            .iter()
+            .take(known)
+            .map(|row| Hash::from_bytes(*row))
+            .collect();
+        if hashes.len() == known {
+            return Ok(hashes);
+        }
+        let tile = Tile {
+            kind,
+            index,
+            width: TILE_WIDTH,
+        };
+        Err(Problem {
+            kind: ProblemKind::Tile,
+            index: Some(tile.first_entry()),
+            path: self.dir.join(tile.to_string()),
+            offset: None,
+            text: "the hashes of pruned entries are needed, and are not all there".to_owned(),
+        })
+    }
+
+    /// What is left of the bundle with this index, held against the hashes.
+    fn leaves(&mut self, index: u64, hashes: &[Hash]) -> Result<Vec<Vec<u8>>, Problem> {
+        let kind = TileKind::Entries;
+        let found = tile::widest(&RealDisk, &self.dir, kind, index).ok().flatten();
+        let Some((width, bytes)) = found else {
+            return Ok(Vec::new());
+        };
+        let path = self.dir.join(Tile { kind, index, width }.to_string());
+        let leaves = tile::entries(&bytes).unwrap_or_default();
+        let differs = hashes
+            .iter()
+            .zip(
+                leaves
+                    .iter()
+                    .map(|leaf| Some(tree::leaf_hash(leaf)))
+                    .chain(iter::repeat(None)),
+            )
+            .position(|(hash, leaf)| leaf != Some(*hash));
+        if let Some(place) = differs {
+            return Err(Problem {
+                kind: ProblemKind::Tile,
+                index: Some(Tile { kind, index, width }.entry_at(place)),
+                path,
+                offset: None,
+                text: "an entry of the bundle is not the one that its hash is of".to_owned(),
+            });
+        }
+        if hashes.len() == usize::from(TILE_WIDTH) {
+            self.seen.insert(path);
+        }
+        Ok(leaves
+            .into_iter()
+            .take(hashes.len())
+            .map(<[u8]>::to_vec)
+            .collect())
+    }
+
     /// Compares all that is on disk of one tile, full or partial, with `bytes`, which has all that is known.
     fn compare(&mut self, tile: Tile, bytes: &[u8]) {
         let full = Tile {
@@ -106,7 +230,7 @@ impl Files {
         if needed > 0 && !has_full && !(needed < TILE_WIDTH && widths.contains(&needed)) {
             let path = self.dir.join(missing.to_string());
             let text = "the published checkpoint needs this file, and it is not there";
-            self.problem(first_entry(tile, 0), path, None, text);
+            self.problem(tile.first_entry(), path, None, text);
         }
     }
 
@@ -118,7 +242,7 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
             Err(error) => {
                 let text = format!("it cannot be read: {error}");
-                self.problem(first_entry(file, 0), path, None, &text);
+                self.problem(file.first_entry(), path, None, &text);
                 return true;
             }
         };
@@ -128,7 +252,7 @@ impl Files {
             // While the log is in use it may have grown since; then what is known must be its start.
             if !(self.in_use && found.starts_with(expected)) {
                 let text = "it has more than the journal has";
-                self.problem(first_entry(file, usize::from(known_width)), path, None, text);
+                self.problem(file.entry_at(usize::from(known_width)), path, None, text);
             }
         } else if found != expected {
             let at = expected
@@ -136,7 +260,7 @@ impl Files {
                 .zip(&found)
                 .position(|(a, b)| a != b)
                 .unwrap_or(expected.len().min(found.len()));
-            let place = first_entry(file, place_of(file.kind, expected, at));
+            let place = file.entry_at(place_of(file.kind, expected, at));
             let text = "it is not what the journal gives";
             self.problem(place, path, Some(at as u64), text);
         }
@@ -152,7 +276,7 @@ impl Files {
             } else if !self.seen.contains(&path) && !self.in_use {
                 let relative = path.strip_prefix(&self.dir).unwrap_or(&path);
                 let place = relative.to_string_lossy().parse::<Tile>();
-                let index = place.map_or(0, |tile| first_entry(tile, 0));
+                let index = place.map_or(0, Tile::first_entry);
                 let text = "this file belongs to no entry of the journal";
                 self.problem(index, path, None, text);
             }
@@ -185,15 +309,6 @@ fn needed_width(size: u64, tile: Tile) -> u16 {
     let have = size.checked_shr(8 * level(tile)).unwrap_or_default();
     let left = have.saturating_sub(tile.index.saturating_mul(u64::from(TILE_WIDTH)));
     u16::try_from(left).unwrap_or(TILE_WIDTH).min(TILE_WIDTH)
-}
-
-/// The first entry under the hash (or the entry) at `place` in the tile.
-fn first_entry(tile: Tile, place: usize) -> u64 {
-    let row = tile
-        .index
-        .saturating_mul(u64::from(TILE_WIDTH))
-        .saturating_add(place as u64);
-    row.checked_shl(8 * level(tile)).unwrap_or(u64::MAX)
 }
 
 /// Which hash or entry of the tile the byte at `offset` is in.

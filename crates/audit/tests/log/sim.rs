@@ -44,11 +44,30 @@ struct Inode {
     spoilt: bool,
 }
 
+impl Inode {
+    fn sync(&mut self) {
+        self.durable.resize(self.now.len(), 0);
+        for sector in std::mem::take(&mut self.dirty) {
+            let range = sector * SECTOR..((sector + 1) * SECTOR).min(self.now.len());
+            self.durable[range.clone()].copy_from_slice(&self.now[range]);
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 enum NameChange {
-    Link { path: PathBuf, inode: usize },
-    Unlink { path: PathBuf },
-    Rename { from: PathBuf, to: PathBuf },
+    Link {
+        path: PathBuf,
+        inode: usize,
+    },
+    Unlink {
+        path: PathBuf,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+        inode: usize,
+    },
 }
 
 impl NameChange {
@@ -61,10 +80,12 @@ impl NameChange {
         match self {
             Self::Link { path, inode } => drop(names.insert(path.clone(), *inode)),
             Self::Unlink { path } => drop(names.remove(path)),
-            Self::Rename { from, to } => {
-                if let Some(inode) = names.remove(from) {
-                    names.insert(to.clone(), inode);
+            // Changes of several directories become durable in any order, so the name may be another file's by now.
+            Self::Rename { from, to, inode } => {
+                if names.get(from) == Some(inode) {
+                    names.remove(from);
                 }
+                names.insert(to.clone(), *inode);
             }
         }
     }
@@ -110,6 +131,11 @@ impl Sim {
 
     pub(crate) fn operations(&self) -> u64 {
         self.state().operations
+    }
+
+    /// One fault, at an operation to come.
+    pub(crate) fn fail(&self, at: u64, fault: Fault) {
+        self.state().plan = Some(Plan { at, fault });
     }
 
     pub(crate) fn set_full(&self, full: bool) {
@@ -261,8 +287,10 @@ impl Disk for Sim {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let inode = *state.names.get(from).ok_or_else(not_found)?;
         let (from, to) = (from.to_owned(), to.to_owned());
-        self.state().rename_or_so(NameChange::Rename { from, to })
+        state.rename_or_so(NameChange::Rename { from, to, inode })
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -303,6 +331,31 @@ impl Disk for Sim {
             let here: Vec<NameChange> = here;
             for change in here {
                 change.apply(&mut state.durable_names);
+            }
+        }
+        ended(&course)
+    }
+
+    fn sync_below(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let course = state.course();
+        if !matches!(course, Course::Fails { effect: false }) {
+            let (here, elsewhere) = std::mem::take(&mut state.changes)
+                .into_iter()
+                .partition(|change| change.dir().starts_with(path));
+            state.changes = elsewhere;
+            let here: Vec<NameChange> = here;
+            for change in here {
+                change.apply(&mut state.durable_names);
+            }
+            let inodes: Vec<usize> = state
+                .names
+                .iter()
+                .filter(|(name, _)| name.starts_with(path))
+                .map(|(_, inode)| *inode)
+                .collect();
+            for inode in inodes {
+                state.inodes[inode].sync();
             }
         }
         ended(&course)
@@ -399,12 +452,7 @@ impl DiskFile for SimFile {
         let course = state.course();
         self.spoil(&mut state, &course);
         if !matches!(course, Course::Fails { effect: false }) {
-            let inode = &mut state.inodes[self.inode];
-            inode.durable.resize(inode.now.len(), 0);
-            for sector in std::mem::take(&mut inode.dirty) {
-                let range = sector * SECTOR..((sector + 1) * SECTOR).min(inode.now.len());
-                inode.durable[range.clone()].copy_from_slice(&inode.now[range]);
-            }
+            state.inodes[self.inode].sync();
         }
         ended(&course)
     }

@@ -64,6 +64,9 @@ impl Disk for FaultyDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         RealDisk.sync_dir(path)
     }
+    fn sync_below(&self, path: &Path) -> io::Result<()> {
+        RealDisk.sync_below(path)
+    }
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Guard>>> {
         RealDisk.lock(path)
     }
