@@ -146,8 +146,12 @@ pub struct GatewayStatus {
 pub struct RunnerState {
     /// Rises with every change of anything in here.
     pub revision: u64,
-    /// The cages that should exist. One that exists and is not listed is to be destroyed.
+    /// The cages that should exist. One that exists, and is neither listed here nor in `destroyed`, is frozen and
+    /// kept: a control plane that lost its memory must not cost anybody their data.
     pub claws: Vec<RunnerClaw>,
+    /// The cages that a member had destroyed. Only these are removed, with their storage.
+    #[serde(default)]
+    pub destroyed: Vec<String>,
 }
 
 /// One Claw, for the runner.
@@ -184,6 +188,32 @@ pub enum Desired {
     Paused,
     /// Not running, storage kept.
     Stopped,
+}
+
+/// Why a cage is not simply as it is wanted. The words beside it are for people; this is for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The agent ended by itself.
+    Exited,
+    /// The kernel ended it because it needed more than `limits.memory`.
+    OutOfMemory,
+    /// It ended so often that it is not started again.
+    CrashLoop,
+    /// It reached a limit that does not end it: `limits.pids` or `limits.storage`.
+    LimitReached,
+    /// It cannot run on this host as it is asked for.
+    Refused,
+    /// Starting it failed.
+    StartFailed,
+    /// Starting it has not been tried: it could not be recorded, or its door is not open.
+    NotReady,
+    /// Nobody saw why it ended.
+    Unknown,
+    /// The gateway is lost: nobody mediates, nothing can be recorded.
+    GatewayLost,
+    /// The control plane neither lists it nor had it destroyed.
+    NotListed,
 }
 
 /// A phase as it is.
@@ -237,6 +267,12 @@ pub struct CageStatus {
     /// Why, where the phase wants a reason: at most 300 characters, ours and the kernel's words.
     #[serde(default)]
     pub reason: Option<String>,
+    /// The same for programs.
+    #[serde(default)]
+    pub cause: Option<Cause>,
+    /// The newest revision that ran well: long enough, without ending.
+    #[serde(default)]
+    pub good: Option<u32>,
     /// Starts since it was made.
     pub starts: u32,
     /// Resources, when running.

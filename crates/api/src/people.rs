@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    nodes::{CageStats, Desired, Phase},
+    nodes::{CageStats, Cause, Desired, Phase},
     shapes::{ClawSpecShape, ConditionsShape, ConnectionShape, EventShape, GuardrailShape, SealedShape},
 };
 
@@ -216,6 +216,8 @@ pub struct ClawView {
     pub phase: Phase,
     /// Why, where the phase wants a reason.
     pub reason: Option<String>,
+    /// The same for programs.
+    pub cause: Option<Cause>,
     /// What is wanted: `running`, `paused`, `stopped`.
     #[schema(value_type = String)]
     pub desired: Desired,

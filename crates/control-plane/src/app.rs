@@ -29,6 +29,7 @@ pub(crate) mod plan;
 pub(crate) mod problem;
 pub(crate) mod publish;
 pub(crate) mod record;
+pub(crate) mod recover;
 pub(crate) mod spec;
 pub(crate) mod status;
 pub(crate) mod validate;

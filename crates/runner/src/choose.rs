@@ -91,7 +91,13 @@ pub async fn native(config: &Config) -> Result<Arc<dyn Backend>, CageError> {
         state_dir: state_dir.clone(),
         launcher: config.launcher.clone(),
         claw: config.claw.clone(),
-    })?;
+    })?
+    .with_engine(
+        config
+            .docker_host
+            .as_deref()
+            .unwrap_or(clawstaff_cage::docker::DEFAULT_HOST),
+    );
     let backend: Arc<dyn Backend> = Arc::new(backend);
     try_out(backend.as_ref(), &state_dir).await?;
     Ok(backend)

@@ -64,8 +64,8 @@ impl Hands {
         tracing::info!(cage = %job.id, act = ?job.act, reason = job.reason, "step");
         let result = match job.act {
             Act::Start => self.start(job).await,
-            Act::Freeze => self.act(job).await,
-            Act::Stop | Act::Pause | Act::Resume | Act::Thaw | Act::Destroy => {
+            Act::Freeze | Act::Halt => self.act(job).await,
+            Act::Stop | Act::Pause | Act::Hold | Act::Resume | Act::Thaw | Act::Destroy => {
                 self.recorded(job, self.act(job)).await
             }
         };
@@ -80,7 +80,9 @@ impl Hands {
     async fn act(&self, job: &Job) -> Result<(), StepError> {
         let done = match job.act {
             Act::Stop => self.backend.stop(&job.id, GRACE).await,
-            Act::Pause | Act::Freeze => self.backend.pause(&job.id).await,
+            // Thawed for its grace it would run with nobody to mediate.
+            Act::Halt => self.backend.stop(&job.id, Duration::ZERO).await,
+            Act::Pause | Act::Hold | Act::Freeze => self.backend.pause(&job.id).await,
             Act::Resume | Act::Thaw => self.backend.resume(&job.id).await,
             Act::Destroy => self.backend.destroy(&job.id).await,
             Act::Start => self.backend.start(&job.id).await,
@@ -94,13 +96,19 @@ impl Hands {
         job: &Job,
         act: impl Future<Output = Result<(), StepError>>,
     ) -> Result<(), StepError> {
-        let event = job.subject.event(record::kind(job.act), job.reason.as_deref());
+        let mut event = job.subject.event(record::kind(job.act), job.reason.as_deref());
         let index = self
             .gateway
             .record(&job.subject.claw, None, event.clone())
             .await
             .map_err(|error| StepError::NotTried(format!("the act could not be recorded ({error})")))?;
         let result = act.await;
+        if job.act == Act::Start && result.is_ok() {
+            let digest = self.backend.image_digest(&job.id).await;
+            event
+                .digests
+                .extend(digest.map(|digest| ("image".to_owned(), digest)));
+        }
         self.settle(job, index, event, &result).await;
         result
     }
@@ -161,8 +169,8 @@ impl Hands {
 fn failed(act: Act, error: &CageError) -> StepError {
     let doing = match act {
         Act::Start => "start",
-        Act::Stop => "stop",
-        Act::Pause | Act::Freeze => "freeze",
+        Act::Stop | Act::Halt => "stop",
+        Act::Pause | Act::Hold | Act::Freeze => "freeze",
         Act::Resume | Act::Thaw => "resume",
         Act::Destroy => "destroy",
     };

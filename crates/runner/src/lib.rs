@@ -24,7 +24,7 @@ pub mod memory;
 pub mod plan;
 mod record;
 mod run;
-pub mod status;
+mod status;
 
 use std::{path::PathBuf, sync::Arc};
 

@@ -4,25 +4,29 @@
 //! asks again when something has changed; a cage whose step is under way gets no other.
 //!
 //! ```text
-//!              wanted: running          wanted: paused    wanted: stopped   not wanted
-//!  absent      start                    -                 -                 -
-//!  created     start                    -                 -                 destroy
-//!  running     stop if outdated         pause             stop              stop
-//!  paused      resume, stop if outdated -                 stop              stop
-//!  exited      start, when its time has come    -         -                 destroy
+//!              wanted: running          paused    stopped   destroyed   not listed
+//!  absent      start                    -         -         -           -
+//!  created     start                    -         -         destroy     -
+//!  running     stop if outdated         pause     stop      stop        hold
+//!  paused      go on, stop if outdated  -         stop      stop        stop, if held for long
+//!  exited      start, when it is time   -         -         destroy     -
 //! ```
 //!
-//! Without the gateway nobody mediates and nothing can be recorded: then every running cage is frozen at once,
-//! and that is all that is done.
+//! Without the gateway nobody mediates and nothing can be recorded: then every running cage is frozen at once, and
+//! one that has been frozen for [`HOLD_FOR`] is halted. What is merely missing from the wanted state is never
+//! destroyed: that takes a name on the list of the destroyed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clawstaff_api::nodes::{Desired, RunnerClaw};
+use clawstaff_api::nodes::{Desired, RunnerClaw, RunnerState};
 
-use crate::memory::{Memory, Version};
+use crate::memory::{Held, Memory, Version};
 
 /// Milliseconds on the runner's own clock.
 pub type Millis = u64;
+
+/// For how long a cage is kept frozen for want of somebody who answers for it, before it is stopped: 15 minutes.
+pub const HOLD_FOR: Millis = 900_000;
 
 /// A cage as it is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,9 +67,13 @@ pub enum Act {
     Resume,
     /// Remove it with its storage.
     Destroy,
+    /// Freeze it because the control plane does not list it any more.
+    Hold,
     /// Freeze it because the gateway is lost; recorded when it is back.
     Freeze,
-    /// Let it go on because the gateway is back.
+    /// Stop it because the gateway stays lost; recorded when it is back.
+    Halt,
+    /// Let it go on because somebody answers for it again.
     Thaw,
 }
 
@@ -78,25 +86,55 @@ pub struct Step {
     pub act: Act,
 }
 
+/// What the control plane says of a cage.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wish<'a> {
+    /// It should exist, like this.
+    Listed(&'a RunnerClaw),
+    /// A member had it destroyed.
+    Destroyed,
+    /// Nothing. That may be a mistake, so it costs nothing that cannot be got back.
+    NotListed,
+}
+
+/// What the control plane says of this cage. Listed as both, it is kept.
+pub(crate) fn wish_for<'a>(state: &'a RunnerState, cage: &str) -> Wish<'a> {
+    match state.claws.iter().find(|claw| claw.cage == cage) {
+        Some(claw) => Wish::Listed(claw),
+        None if state.destroyed.iter().any(|gone| gone == cage) => Wish::Destroyed,
+        None => Wish::NotListed,
+    }
+}
+
 /// The next steps, at most one for each cage, none for a cage whose step is under way.
 pub fn plan(
-    wanted: &[RunnerClaw],
+    state: &RunnerState,
     seen: &BTreeMap<String, Seen>,
     memory: &BTreeMap<String, Memory>,
     mediator: Mediator,
     now: Millis,
 ) -> Vec<Step> {
-    let by_cage: BTreeMap<&str, &RunnerClaw> = wanted.iter().map(|claw| (claw.cage.as_str(), claw)).collect();
-    let cages: BTreeSet<&str> = by_cage
+    let listed: BTreeMap<&str, &RunnerClaw> = state
+        .claws
+        .iter()
+        .map(|claw| (claw.cage.as_str(), claw))
+        .collect();
+    let destroyed: BTreeSet<&str> = state.destroyed.iter().map(String::as_str).collect();
+    let cages: BTreeSet<&str> = listed
         .keys()
         .copied()
         .chain(seen.keys().map(String::as_str))
         .collect();
     let nothing = Memory::default();
     let step = |cage: &str| {
+        let wish = match listed.get(cage) {
+            Some(claw) => Wish::Listed(claw),
+            None if destroyed.contains(cage) => Wish::Destroyed,
+            None => Wish::NotListed,
+        };
         let seen = seen.get(cage).copied().unwrap_or(Seen::Absent);
         let memory = memory.get(cage).unwrap_or(&nothing);
-        let act = next(by_cage.get(cage).copied(), seen, memory, mediator, now)?;
+        let act = next(wish, seen, memory, mediator, now)?;
         Some(Step {
             cage: cage.to_owned(),
             act,
@@ -105,28 +143,42 @@ pub fn plan(
     cages.into_iter().filter_map(step).collect()
 }
 
-fn next(
-    wanted: Option<&RunnerClaw>,
-    seen: Seen,
-    memory: &Memory,
-    mediator: Mediator,
-    now: Millis,
-) -> Option<Act> {
+fn next(wish: Wish<'_>, seen: Seen, memory: &Memory, mediator: Mediator, now: Millis) -> Option<Act> {
     if memory.busy.is_some() {
         return None;
     }
     match mediator {
         Mediator::Unknown => None,
-        Mediator::Lost => (seen == Seen::Running && now >= memory.retry_freeze_at).then_some(Act::Freeze),
+        Mediator::Lost => unmediated(seen, memory, now),
         Mediator::Here if now < memory.retry_act_at => None,
-        Mediator::Here => match wanted {
-            Some(claw) => toward(claw, seen, memory, now),
-            None => away(seen),
+        Mediator::Here => match wish {
+            Wish::Listed(claw) => toward(claw, seen, memory, now),
+            Wish::Destroyed => away(seen),
+            Wish::NotListed => unanswered(seen, memory, now),
         },
     }
 }
 
-/// The next step for a cage that nobody wants.
+/// The next step for a cage whose gateway is lost.
+fn unmediated(seen: Seen, memory: &Memory, now: Millis) -> Option<Act> {
+    match seen {
+        _ if now < memory.retry_freeze_at => None,
+        Seen::Running => Some(Act::Freeze),
+        Seen::Paused => memory.held_too_long(now).then_some(Act::Halt),
+        Seen::Absent | Seen::Created | Seen::Exited => None,
+    }
+}
+
+/// The next step for a cage that is neither wanted nor destroyed.
+fn unanswered(seen: Seen, memory: &Memory, now: Millis) -> Option<Act> {
+    match seen {
+        Seen::Running => Some(Act::Hold),
+        Seen::Paused => memory.held_too_long(now).then_some(Act::Stop),
+        Seen::Absent | Seen::Created | Seen::Exited => None,
+    }
+}
+
+/// The next step for a cage that was destroyed.
 const fn away(seen: Seen) -> Option<Act> {
     match seen {
         Seen::Running | Seen::Paused => Some(Act::Stop),
@@ -142,8 +194,10 @@ fn toward(claw: &RunnerClaw, seen: Seen, memory: &Memory, now: Millis) -> Option
     match (claw.desired, seen) {
         (Desired::Running, Seen::Running) => outdated.then_some(Act::Stop),
         (Desired::Running, Seen::Paused) if outdated => Some(Act::Stop),
-        (Desired::Running, Seen::Paused) if memory.frozen => Some(Act::Thaw),
-        (Desired::Running, Seen::Paused) => Some(Act::Resume),
+        (Desired::Running, Seen::Paused) => Some(match memory.held {
+            Some(Held::GatewayLost | Held::NotListed) => Act::Thaw,
+            None => Act::Resume,
+        }),
         (Desired::Running, Seen::Absent | Seen::Created | Seen::Exited) => {
             memory.may_start(version, now).then_some(Act::Start)
         }

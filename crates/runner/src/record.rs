@@ -36,8 +36,8 @@ impl Subject {
 pub(crate) const fn kind(act: Act) -> EventKind {
     match act {
         Act::Start => EventKind::ClawStarted,
-        Act::Stop => EventKind::ClawStopped,
-        Act::Pause | Act::Freeze => EventKind::ClawPaused,
+        Act::Stop | Act::Halt => EventKind::ClawStopped,
+        Act::Pause | Act::Hold | Act::Freeze => EventKind::ClawPaused,
         Act::Resume | Act::Thaw => EventKind::ClawResumed,
         Act::Destroy => EventKind::ClawDestroyed,
     }

@@ -5,7 +5,7 @@ mod observe;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use clawstaff_api::nodes::{CageStatus, RunnerClaw, RunnerState, RunnerStatus};
+use clawstaff_api::nodes::{CageStatus, Cause, RunnerClaw, RunnerState, RunnerStatus};
 use clawstaff_cage::CageId;
 use clawstaff_types::{ClawName, EventKind, Outcome};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     execute::{Hands, Job, StepError},
     files::{Files, Kept},
-    memory::{ACT_BACK_OFF, Memory, Version},
-    plan::{Act, Mediator, Millis, Seen, Step, plan},
+    memory::{ACT_BACK_OFF, Held, Memory, Version},
+    plan::{Act, Mediator, Millis, Seen, Step, Wish, plan, wish_for},
     record::{self, Late, Queue, Subject},
     status::cage_status,
 };
@@ -126,24 +126,23 @@ impl Loop {
 
     fn wish(&mut self, news: Option<RunnerState>) {
         self.wanted = news;
+        let mediator = self.mediator();
         let claws = self.wanted.iter().flat_map(|state| &state.claws);
         for claw in claws {
-            self.memory.entry(claw.cage.clone()).or_default().wish(claw);
+            let memory = self.memory.entry(claw.cage.clone()).or_default();
+            memory.wish(claw, mediator == Mediator::Here);
         }
     }
 
     /// Plans and hands out. What happened before is recorded before anything new is.
     fn step(&mut self) {
-        if self.wanted.is_none() || (self.flushing && self.mediator() == Mediator::Here) {
+        let Some(state) = &self.wanted else {
+            return;
+        };
+        if self.flushing && self.mediator() == Mediator::Here {
             return;
         }
-        let steps = plan(
-            self.claws(),
-            &self.seen,
-            &self.memory,
-            self.mediator(),
-            self.now(),
-        );
+        let steps = plan(state, &self.seen, &self.memory, self.mediator(), self.now());
         for step in steps {
             if let Some(job) = self.job(&step) {
                 self.begin(job);
@@ -167,15 +166,24 @@ impl Loop {
             let running = memory.and_then(|memory| memory.version);
             running.is_some_and(|version| version != Version::of(claw))
         });
+        let wish = self.wanted.as_ref().map(|state| wish_for(state, &step.cage));
+        let destroyed = matches!(wish, Some(Wish::Destroyed));
         let reason = match step.act {
             Act::Start => trouble.clone(),
             Act::Stop if outdated => Some("to start it anew".to_owned()),
-            Act::Stop | Act::Destroy if wanted.is_none() => Some("it is not wanted any more".to_owned()),
-            Act::Thaw => Some("the gateway is back".to_owned()),
-            Act::Freeze => Some("the gateway is lost".to_owned()),
+            Act::Stop | Act::Destroy if destroyed => Some("it was destroyed".to_owned()),
+            Act::Stop if wanted.is_none() => {
+                Some("the control plane has not listed it for too long".to_owned())
+            }
+            Act::Hold => Some("the control plane does not list it".to_owned()),
+            Act::Thaw => Some(match memory.and_then(|memory| memory.held) {
+                Some(Held::NotListed) => "the control plane lists it again".to_owned(),
+                Some(Held::GatewayLost) | None => "the gateway is back".to_owned(),
+            }),
+            Act::Freeze | Act::Halt => Some("the gateway is lost".to_owned()),
             Act::Stop | Act::Destroy | Act::Pause | Act::Resume => None,
         };
-        let ours = trouble.is_some() || matches!(step.act, Act::Freeze | Act::Thaw);
+        let ours = trouble.is_some() || matches!(step.act, Act::Freeze | Act::Halt | Act::Hold | Act::Thaw);
         let by = wanted.as_ref().filter(|_| !ours).map(|claw| claw.by.clone());
         let mut subject = self.subject(&id, by)?;
         if let (Act::Start, Some(claw)) = (step.act, &wanted) {
@@ -241,26 +249,25 @@ impl Loop {
         let cage = job.id.to_string();
         let memory = self.memory.entry(cage.clone()).or_default();
         memory.busy = None;
+        let done = result.is_ok();
         match result {
             Ok(()) => match job.act {
-                Act::Start => memory.started(),
+                Act::Start => memory.started(now),
                 Act::Stop => memory.stopped(),
+                Act::Halt => memory.halted(),
                 Act::Destroy => {
                     memory.stopped();
                     memory.gone_at = Some(now);
                 }
-                Act::Freeze => memory.frozen = true,
-                Act::Pause | Act::Resume | Act::Thaw => memory.frozen = false,
+                Act::Freeze => memory.hold(Held::GatewayLost, now),
+                Act::Hold => memory.hold(Held::NotListed, now),
+                Act::Pause | Act::Resume | Act::Thaw => memory.let_go(),
             },
             Err(error) => settle_failure(memory, job, &error, now),
         }
-        if job.act == Act::Freeze && memory.frozen {
-            self.record_late(
-                &job.id,
-                EventKind::ClawPaused,
-                Outcome::Succeeded,
-                "the gateway was lost",
-            );
+        if done && matches!(job.act, Act::Freeze | Act::Halt) {
+            let kind = record::kind(job.act);
+            self.record_late(&job.id, kind, Outcome::Succeeded, "the gateway was lost");
         }
         if job.act == Act::Start {
             self.stats_at = now;
@@ -305,6 +312,8 @@ impl Loop {
             memory.exits.clear();
             memory.retry_act_at = 0;
             memory.retry_freeze_at = 0;
+            memory.up_since = None;
+            memory.held_since = None;
             // What would be tried again is tried again at once after a restart.
             memory.trouble = memory.trouble.take().filter(|trouble| trouble.retry_at.is_none());
         }
@@ -343,13 +352,13 @@ impl Loop {
     }
 
     fn report_one(&self, cage: &str, memory: &Memory) -> Option<CageStatus> {
-        let wanted = self.claws().iter().find(|claw| claw.cage == cage);
+        let wish = wish_for(self.wanted.as_ref()?, cage);
         let seen = self.seen.get(cage).copied().unwrap_or(Seen::Absent);
         let claw = claw_of(cage)?;
         Some(cage_status(
             &claw,
             cage,
-            wanted,
+            wish,
             seen,
             memory,
             self.mediator(),
@@ -363,8 +372,10 @@ fn settle_failure(memory: &mut Memory, job: &Job, error: &StepError, now: Millis
     match (job.act, error, version) {
         (Act::Start, StepError::Refused(reason), Some(version)) => memory.refused(version, reason),
         (Act::Start, StepError::NotTried(reason), Some(version)) => memory.postponed(version, reason, now),
-        (Act::Start, StepError::Failed(reason), Some(version)) => memory.ended(version, reason, now),
-        (Act::Freeze, _, _) => memory.retry_freeze_at = now.saturating_add(ACT_BACK_OFF),
+        (Act::Start, StepError::Failed(reason), Some(version)) => {
+            memory.ended(version, Cause::StartFailed, reason, now);
+        }
+        (Act::Freeze | Act::Halt, _, _) => memory.retry_freeze_at = now.saturating_add(ACT_BACK_OFF),
         _ => memory.retry_act_at = now.saturating_add(ACT_BACK_OFF),
     }
 }

@@ -2,98 +2,184 @@
 //!
 //! Reasons are our words and the kernel's. What a cage printed is content and stays on this host.
 
-use clawstaff_api::nodes::{CageStatus, Desired, Phase, RunnerClaw};
-use clawstaff_types::ClawName;
+use clawstaff_api::nodes::{CageStats, CageStatus, Cause, Desired, Phase, RunnerClaw};
+use clawstaff_types::{ClawName, spec::Limits};
 
 use crate::{
-    memory::{Memory, Version},
-    plan::{Act, Mediator, Millis, Seen},
+    memory::{Held, Memory, Trouble, Version},
+    plan::{Act, Mediator, Millis, Seen, Wish},
 };
 
 /// The longest reason, in characters.
 const MAX_REASON: usize = 300;
 
+/// What is said of a phase.
+struct Told {
+    phase: Phase,
+    cause: Option<Cause>,
+    reason: Option<String>,
+}
+
+impl Told {
+    const fn plain(phase: Phase) -> Self {
+        Self {
+            phase,
+            cause: None,
+            reason: None,
+        }
+    }
+
+    fn because(phase: Phase, cause: Cause, reason: impl Into<String>) -> Self {
+        Self {
+            phase,
+            cause: Some(cause),
+            reason: Some(reason.into()),
+        }
+    }
+
+    fn noting(phase: Phase, reason: &str) -> Self {
+        Self {
+            reason: Some(reason.to_owned()),
+            ..Self::plain(phase)
+        }
+    }
+}
+
 /// One cage as it is.
-pub fn cage_status(
+pub(crate) fn cage_status(
     claw: &ClawName,
     cage: &str,
-    wanted: Option<&RunnerClaw>,
+    wish: Wish<'_>,
     seen: Seen,
     memory: &Memory,
     mediator: Mediator,
     now: Millis,
 ) -> CageStatus {
-    let (phase, reason) = phase(wanted, seen, memory, mediator, now);
+    let told = tell(wish, seen, memory, mediator, now);
     let revision = memory.version.map(|version| version.revision);
     let up = matches!(seen, Seen::Running | Seen::Paused);
+    let wanted = match wish {
+        Wish::Listed(claw) => Some(claw.revision),
+        Wish::Destroyed | Wish::NotListed => None,
+    };
     CageStatus {
         claw: claw.clone(),
         cage: cage.to_owned(),
-        revision: revision
-            .or_else(|| wanted.map(|claw| claw.revision))
-            .unwrap_or_default(),
-        phase,
-        reason: reason.map(|reason| shorten(&reason)),
+        revision: revision.or(wanted).unwrap_or_default(),
+        phase: told.phase,
+        reason: told.reason.map(|reason| shorten(&reason)),
+        cause: told.cause,
+        good: memory.good,
         starts: memory.starts,
         stats: memory.stats.clone().filter(|_| up),
     }
 }
 
-fn phase(
-    wanted: Option<&RunnerClaw>,
-    seen: Seen,
-    memory: &Memory,
-    mediator: Mediator,
-    now: Millis,
-) -> (Phase, Option<String>) {
+fn tell(wish: Wish<'_>, seen: Seen, memory: &Memory, mediator: Mediator, now: Millis) -> Told {
     match memory.busy {
-        Some(Act::Start) => return (Phase::Starting, waiting_reason(wanted, memory)),
-        Some(Act::Stop | Act::Destroy) => return (Phase::Stopping, None),
-        Some(Act::Pause | Act::Resume | Act::Freeze | Act::Thaw) | None => {}
+        Some(Act::Start) => return starting(wish, memory),
+        Some(Act::Stop | Act::Halt | Act::Destroy) => return Told::plain(Phase::Stopping),
+        Some(Act::Pause | Act::Hold | Act::Resume | Act::Freeze | Act::Thaw) | None => {}
     }
-    match (seen, wanted) {
-        (Seen::Running, _) => (Phase::Running, None),
-        (Seen::Paused, _) if memory.frozen => (
-            Phase::Paused,
-            Some("the gateway cannot be reached: frozen until it is back".to_owned()),
+    match (seen, wish) {
+        (Seen::Running, Wish::Listed(claw)) => running(&claw.limits, memory.stats.as_ref()),
+        (Seen::Running, Wish::Destroyed | Wish::NotListed) => Told::plain(Phase::Running),
+        (Seen::Paused, _) => paused(memory),
+        (Seen::Absent, Wish::Destroyed | Wish::NotListed) => Told::plain(Phase::Destroyed),
+        (Seen::Created | Seen::Exited, Wish::Destroyed) => Told::plain(Phase::Stopping),
+        (Seen::Created | Seen::Exited, Wish::NotListed) => Told::because(
+            Phase::Stopped,
+            Cause::NotListed,
+            "the control plane does not list it: kept, not run; put the control plane's data back",
         ),
-        (Seen::Paused, _) => (Phase::Paused, None),
-        (Seen::Absent, None) => (Phase::Destroyed, None),
-        (Seen::Created | Seen::Exited, None) => (Phase::Stopping, None),
-        (Seen::Absent | Seen::Created | Seen::Exited, Some(claw)) => down(claw, memory, mediator, now),
+        (Seen::Absent | Seen::Created | Seen::Exited, Wish::Listed(claw)) => {
+            down(claw, memory, mediator, now)
+        }
+    }
+}
+
+/// A cage that runs, and a limit that it has reached without being ended for it.
+fn running(limits: &Limits, stats: Option<&CageStats>) -> Told {
+    let reached = |name: &str| {
+        let reason = format!("it has reached `limits.{name}`; raise the limit if the work needs it");
+        Told::because(Phase::Running, Cause::LimitReached, reason)
+    };
+    match stats {
+        Some(stats) if stats.pids >= u64::from(limits.pids) => reached("pids"),
+        // A file system is full a little before its size: it needs some of it for itself.
+        Some(stats) if stats.storage_bytes >= limits.storage.0 / 100 * 98 => reached("storage"),
+        Some(_) | None => Told::plain(Phase::Running),
+    }
+}
+
+fn paused(memory: &Memory) -> Told {
+    match memory.held {
+        None => Told::plain(Phase::Paused),
+        Some(Held::GatewayLost) => Told::because(
+            Phase::Paused,
+            Cause::GatewayLost,
+            "the gateway cannot be reached: frozen until it is back",
+        ),
+        Some(Held::NotListed) => Told::because(
+            Phase::Paused,
+            Cause::NotListed,
+            "the control plane does not list it: frozen, nothing is lost; put the control plane's data back",
+        ),
     }
 }
 
 /// The phase of a cage that is wanted but not up.
-fn down(claw: &RunnerClaw, memory: &Memory, mediator: Mediator, now: Millis) -> (Phase, Option<String>) {
+fn down(claw: &RunnerClaw, memory: &Memory, mediator: Mediator, now: Millis) -> Told {
     match claw.desired {
-        Desired::Stopped => return (Phase::Stopped, None),
+        Desired::Stopped => return Told::plain(Phase::Stopped),
         Desired::Paused => {
             let reason = "it was not running when it was paused; `resume` starts it";
-            return (Phase::Stopped, Some(reason.to_owned()));
+            return Told::noting(Phase::Stopped, reason);
         }
         Desired::Running => {}
     }
     if memory.gone_at.is_some() {
-        return (Phase::Destroyed, None);
+        return Told::plain(Phase::Destroyed);
     }
-    match memory.trouble_of(Version::of(claw)) {
-        Some(trouble) => match trouble.retry_at {
-            None => (Phase::Failed, Some(trouble.reason.clone())),
-            Some(at) => {
-                let seconds = at.saturating_sub(now).div_ceil(1000);
-                let reason = format!("{}; starting again in {seconds} s", trouble.reason);
-                (Phase::Starting, Some(reason))
-            }
-        },
-        None if mediator == Mediator::Here => (Phase::Pending, None),
-        None => (Phase::Pending, Some("the gateway cannot be reached".to_owned())),
+    match (memory.trouble_of(Version::of(claw)), mediator) {
+        (Some(trouble), _) => troubled(trouble, now),
+        (None, Mediator::Here) => Told::plain(Phase::Pending),
+        (None, Mediator::Lost | Mediator::Unknown) if memory.held == Some(Held::GatewayLost) => {
+            Told::because(
+                Phase::Stopped,
+                Cause::GatewayLost,
+                "the gateway could not be reached for too long: stopped; it starts when the gateway is back",
+            )
+        }
+        (None, Mediator::Lost | Mediator::Unknown) => Told::because(
+            Phase::Pending,
+            Cause::GatewayLost,
+            "the gateway cannot be reached",
+        ),
     }
 }
 
-fn waiting_reason(wanted: Option<&RunnerClaw>, memory: &Memory) -> Option<String> {
-    let trouble = memory.trouble_of(Version::of(wanted?))?;
-    Some(format!("{}; trying again", trouble.reason))
+fn troubled(trouble: &Trouble, now: Millis) -> Told {
+    let Some(at) = trouble.retry_at else {
+        return Told::because(Phase::Failed, trouble.cause, trouble.reason.clone());
+    };
+    let seconds = at.saturating_sub(now).div_ceil(1000);
+    let reason = format!("{}; starting again in {seconds} s", trouble.reason);
+    Told::because(Phase::Starting, trouble.cause, reason)
+}
+
+fn starting(wish: Wish<'_>, memory: &Memory) -> Told {
+    let trouble = match wish {
+        Wish::Listed(claw) => memory.trouble_of(Version::of(claw)),
+        Wish::Destroyed | Wish::NotListed => None,
+    };
+    match trouble {
+        Some(trouble) => {
+            let reason = format!("{}; trying again", trouble.reason);
+            Told::because(Phase::Starting, trouble.cause, reason)
+        }
+        None => Told::plain(Phase::Starting),
+    }
 }
 
 /// At most [`MAX_REASON`] characters, none of which can end a line.

@@ -236,6 +236,21 @@ pub(crate) async fn living(connection: &mut SqliteConnection) -> Result<Vec<Claw
     rows.iter().map(claw_row).collect()
 }
 
+/// Most cages that are listed as destroyed. A runner that was away while more were still keeps those: it removes
+/// nothing that is not listed.
+const MOST_DESTROYED: i64 = 10_000;
+
+/// The cages of the Claws that were destroyed last.
+pub(crate) async fn destroyed(connection: &mut SqliteConnection) -> Result<Vec<String>, StoreError> {
+    sqlx::query_scalar(
+        "SELECT cage FROM claws WHERE destroyed_at IS NOT NULL ORDER BY destroyed_at DESC, cage LIMIT ?",
+    )
+    .bind(MOST_DESTROYED)
+    .fetch_all(connection)
+    .await
+    .map_err(doing("read the destroyed Claws"))
+}
+
 fn claw_row(row: &SqliteRow) -> Result<ClawRow, StoreError> {
     let read = doing("read a Claw");
     (|| {

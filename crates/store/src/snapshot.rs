@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub guardrails: Vec<Guardrail>,
     /// The Claws that exist, by name.
     pub claws: Vec<ClawRow>,
+    /// The cages of Claws that were destroyed, the last ten thousand.
+    pub destroyed: Vec<String>,
     /// The unrevoked grants, in the order in which they were added.
     pub grants: Vec<GrantRow>,
     /// The messages that wait for the gateway, oldest first.
@@ -56,6 +58,7 @@ impl Store {
             connections: connections::all(&mut transaction).await?,
             guardrails: guardrails::all(&mut transaction).await?,
             claws: claws::living(&mut transaction).await?,
+            destroyed: claws::destroyed(&mut transaction).await?,
             grants: grants::living(&mut transaction).await?,
             messages: messages::waiting(&mut transaction).await?,
         };

@@ -1,6 +1,9 @@
 //! Waiting until Claws are as they are wanted, with progress for whoever watches.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use clawstaff_api::{
     Code,
@@ -71,8 +74,9 @@ enum Progress {
 pub(crate) async fn until(client: &Client, goal: &Goal, args: &WaitArgs) -> Result<(), Failure> {
     let started = Instant::now();
     let mut teller = Teller::new();
+    let mut revisions = BTreeMap::new();
     loop {
-        let waiting = look(client, goal, started).await?;
+        let waiting = look(client, goal, started, &mut revisions).await?;
         if waiting.is_empty() {
             teller.finish();
             return Ok(());
@@ -122,7 +126,12 @@ pub(crate) async fn until_gone(
 }
 
 /// What is still missing; an error if it will never come.
-async fn look(client: &Client, goal: &Goal, started: Instant) -> Result<Vec<String>, Failure> {
+async fn look(
+    client: &Client,
+    goal: &Goal,
+    started: Instant,
+    revisions: &mut BTreeMap<ClawName, u32>,
+) -> Result<Vec<String>, Failure> {
     let status: ServerStatus = client.get("/v1/status").await?;
     let mut waiting = Vec::new();
     if let Some(lack) = goal
@@ -139,6 +148,16 @@ async fn look(client: &Client, goal: &Goal, started: Instant) -> Result<Vec<Stri
         let view: ClawView = client
             .get(&format!("/v1/claws/{}", escape(name.as_str())))
             .await?;
+        let asked = *revisions.entry(name.clone()).or_insert(view.revision);
+        if asked < view.revision {
+            return Err(Failure::failed(format!(
+                "revision {asked} of Claw `{name}` is not the newest any more: it did not run and was taken back, or \
+                 somebody changed it meanwhile"
+            ))
+            .hint(format!(
+                "why: `clawstaff audit query --claw {name} --kind claw.updated`; its last lines: `clawstaff claw logs {name}`"
+            )));
+        }
         match progress(&view, goal, started.elapsed() > STALE) {
             Progress::Done => {}
             Progress::Waiting(text) => waiting.push(text),

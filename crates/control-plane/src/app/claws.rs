@@ -152,7 +152,7 @@ impl App {
     }
 
     /// The same as applying a file that differs from what is in this one spec.
-    fn plan_rollback(
+    pub(crate) fn plan_rollback(
         &self,
         now: &Snapshot,
         mint: Mint,
@@ -234,6 +234,7 @@ fn view(claw: &ClawRow, snapshot: &Snapshot, nodes: &Nodes) -> Option<ClawView> 
         description: claw.spec.description.clone(),
         phase: seen.phase,
         reason: seen.reason,
+        cause: seen.cause,
         desired: claw.desired,
         revision: claw.revision,
         running_revision: cage.filter(|cage| is_up(cage)).map(|cage| cage.revision),
@@ -265,6 +266,7 @@ fn destroyed(mut view: ClawView) -> ClawView {
     view.phase = Phase::Destroyed;
     view.desired = Desired::Stopped;
     view.reason = None;
+    view.cause = None;
     view.running_revision = None;
     view.ready = false;
     view.grants = 0;

@@ -56,13 +56,14 @@ impl App {
     }
 
     /// The runner reports.
-    pub(crate) async fn runner_status(&self, status: RunnerStatus) -> Result<(), Problem> {
+    pub(crate) async fn runner_status(self: &Arc<Self>, status: RunnerStatus) -> Result<(), Problem> {
         if status.cages.len() > MAX_REPORTED {
             return Err(Problem::invalid("the status names more cages than there can be"));
         }
         let mut change = self.store.begin().await?;
         change.put_runner_status(&status, Timestamp::now()).await?;
         change.commit().await?;
+        self.roll_back_what_failed(&status.cages).await;
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The phase that people see: what is wanted, merged with what the runner last reported. Pure.
 
-use clawstaff_api::nodes::{CageStatus, Desired, Phase};
+use clawstaff_api::nodes::{CageStatus, Cause, Desired, Phase};
 use clawstaff_store::ClawRow;
 
 /// A phase and why.
@@ -8,6 +8,7 @@ use clawstaff_store::ClawRow;
 pub(crate) struct Seen {
     pub(crate) phase: Phase,
     pub(crate) reason: Option<String>,
+    pub(crate) cause: Option<Cause>,
 }
 
 /// The runner as far as phases need it.
@@ -47,10 +48,12 @@ fn unseen(claw: &ClawRow, why: &str) -> Seen {
         Desired::Stopped => Seen {
             phase: Phase::Stopped,
             reason: None,
+            cause: None,
         },
         Desired::Running | Desired::Paused => Seen {
             phase: Phase::Pending,
             reason: Some(why.to_owned()),
+            cause: None,
         },
     }
 }
@@ -59,6 +62,7 @@ fn gone(cage: &CageStatus) -> Option<Seen> {
     (cage.phase != Phase::Destroyed).then(|| Seen {
         phase: Phase::Stopping,
         reason: Some("it is being destroyed".to_owned()),
+        cause: None,
     })
 }
 
@@ -67,10 +71,12 @@ fn merged(claw: &ClawRow, cage: &CageStatus, runner_revision: u64) -> Seen {
     let as_reported = || Seen {
         phase: cage.phase,
         reason: cage.reason.clone(),
+        cause: cage.cause,
     };
     let because = |phase, text: &str| Seen {
         phase,
         reason: Some(cage.reason.clone().unwrap_or_else(|| text.to_owned())),
+        cause: cage.cause,
     };
     let behind = runner_revision < claw.wished_in;
     let other_revision = cage.revision != claw.revision;
@@ -79,6 +85,10 @@ fn merged(claw: &ClawRow, cage: &CageStatus, runner_revision: u64) -> Seen {
             Phase::Pending,
             "the runner has not put the newest wish in force yet",
         ),
+        // Frozen, or stopped after that, for want of the gateway: that is what it is, and not on its way.
+        (Desired::Running, Phase::Stopped | Phase::Paused) if !behind && cage.cause.is_some() => {
+            as_reported()
+        }
         (Desired::Running, Phase::Stopped | Phase::Paused | Phase::Destroyed) => {
             because(Phase::Pending, "it is to be started")
         }
@@ -127,6 +137,8 @@ mod tests {
             revision,
             phase,
             reason: None,
+            cause: None,
+            good: None,
             starts: 1,
             stats: None,
         }
@@ -184,6 +196,17 @@ mod tests {
         assert_eq!(check(&wanted, Some(&cage(Phase::Destroyed, 2)), 5), None);
         assert_eq!(check(&wanted, None, 5), None);
         assert_eq!(seen(&wanted, None), None);
+    }
+
+    #[test]
+    fn a_cage_that_is_frozen_for_want_of_the_gateway_is_shown_as_paused() {
+        let wanted = claw(Desired::Running, 5);
+        let mut frozen = cage(Phase::Paused, 2);
+        frozen.cause = Some(Cause::GatewayLost);
+        assert_eq!(check(&wanted, Some(&frozen), 5), Some(Phase::Paused));
+        assert_eq!(check(&wanted, Some(&frozen), 4), Some(Phase::Pending));
+        frozen.cause = None;
+        assert_eq!(check(&wanted, Some(&frozen), 5), Some(Phase::Pending));
     }
 
     #[test]

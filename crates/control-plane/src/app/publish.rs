@@ -103,6 +103,7 @@ fn runner_state(snapshot: &Snapshot) -> RunnerState {
     RunnerState {
         revision: snapshot.revision,
         claws: snapshot.claws.iter().map(claw).collect(),
+        destroyed: snapshot.destroyed.clone(),
     }
 }
 

@@ -199,6 +199,8 @@ impl Bench {
             revision: claw.revision,
             phase,
             reason: None,
+            cause: None,
+            good: None,
             starts: 1,
             stats: None,
         });

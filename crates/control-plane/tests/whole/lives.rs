@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clawstaff_api::{
     Code,
-    nodes::{CageStats, CageStatus, Desired, GATEWAY_STATUS, GatewayStatus, Phase, RunnerStatus},
+    nodes::{CageStats, CageStatus, Cause, Desired, GATEWAY_STATUS, GatewayStatus, Phase, RunnerStatus},
     people::{CheckAnswer, ClawView, MessageAccepted, RevisionView, ServerStatus},
 };
 use clawstaff_types::{Decision, Grant};
@@ -78,7 +78,9 @@ async fn a_destroyed_claw_leaves_with_its_cage_and_its_name_is_free_at_once() {
     let old = bench.claw("triage").await;
     let answer = bench.person(Method::DELETE, "/v1/claws/triage", &()).await;
     assert_eq!(answer.json::<ClawView>().phase, Phase::Stopping);
-    assert!(bench.runner_state(0).await.claws.is_empty());
+    let state = bench.runner_state(0).await;
+    assert!(state.claws.is_empty());
+    assert_eq!(state.destroyed, [old.cage.clone()]);
     assert!(bench.gateway_state(0).await.grants.is_empty());
     assert_eq!(bench.claw("triage").await.phase, Phase::Stopping);
     bench.apply(triage()).await;
@@ -124,6 +126,60 @@ async fn a_rollback_is_a_new_revision_with_an_old_spec() {
             .problem();
         assert_eq!(problem.code, code);
     }
+}
+
+#[tokio::test]
+async fn a_revision_that_does_not_run_is_taken_back_once_to_the_last_good_one() {
+    let bench = Bench::start().await;
+    bench.apply(triage()).await;
+    let mut spec = triage();
+    spec["claws"][0]["spec"]["model"]["name"] = json!("claude-opus-5");
+    bench.apply(spec).await;
+    let fails = async |revision| {
+        let state = bench.runner_state(0).await;
+        let cage = CageStatus {
+            claw: state.claws[0].claw.clone(),
+            cage: state.claws[0].cage.clone(),
+            revision,
+            phase: Phase::Failed,
+            reason: Some("the agent ended with code 1".to_owned()),
+            cause: Some(Cause::CrashLoop),
+            good: Some(1),
+            starts: 4,
+            stats: None,
+        };
+        bench
+            .runner_status(&RunnerStatus {
+                revision: state.revision,
+                backend: "native".into(),
+                cages: vec![cage],
+            })
+            .await;
+        bench.claw("triage").await
+    };
+    let back = fails(2).await;
+    assert_eq!(back.revision, 3);
+    assert_eq!(back.model.as_deref(), Some("anthropic/claude-sonnet-5"));
+    let history: Vec<RevisionView> = bench.get("/v1/claws/triage/history").await;
+    assert_eq!(history[0].digest, history[2].digest);
+    let updates = bench.audit("kind=claw.updated").await.records;
+    let newest = updates
+        .iter()
+        .find(|record| record.event.claw_revision == Some(3))
+        .unwrap();
+    assert_eq!(newest.event.actor.to_string(), "system:control-plane");
+    assert!(
+        newest
+            .event
+            .reason
+            .as_deref()
+            .unwrap()
+            .contains("revision 2 is taken back to 1")
+    );
+    // The same words again, and the good spec failing as well, change nothing more.
+    assert_eq!(fails(2).await.revision, 3);
+    assert_eq!(fails(3).await.revision, 3);
+    assert_eq!(bench.claw("triage").await.cause, Some(Cause::CrashLoop));
 }
 
 #[tokio::test]
@@ -311,6 +367,8 @@ async fn the_status_shows_the_nodes() {
         revision: 1,
         phase: Phase::Running,
         reason: None,
+        cause: None,
+        good: None,
         starts: 1,
         stats: Some(CageStats::default()),
     };

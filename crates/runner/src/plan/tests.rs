@@ -1,6 +1,7 @@
 //! The planner against a model of a back end: whatever is wanted, seen and remembered, following its steps
 //! leads to what is wanted, and no step is ever out of place.
 
+use clawstaff_api::nodes::Cause;
 use clawstaff_types::spec::Limits;
 use proptest::{collection::vec, option, prelude::*};
 
@@ -61,7 +62,8 @@ prop_compose! {
 prop_compose! {
     fn any_memory()(
         version in option::of(any_version()),
-        frozen: bool,
+        held in option::weighted(0.3, prop_oneof![Just(Held::GatewayLost), Just(Held::NotListed)]),
+        held_since in option::of(0u64..2000),
         busy in option::weighted(0.2, any_act()),
         trouble in option::weighted(0.3, (any_version(), option::of(0u64..2000))),
         gone in option::weighted(0.1, Just(5u64)),
@@ -69,9 +71,10 @@ prop_compose! {
     ) -> Memory {
         Memory {
             version,
-            frozen,
+            held,
+            held_since,
             busy,
-            trouble: trouble.map(|(version, retry_at)| Trouble { version, reason: "why".into(), retry_at }),
+            trouble: trouble.map(|(version, retry_at)| Trouble { version, cause: Cause::Exited, reason: "why".into(), retry_at }),
             gone_at: gone,
             retry_act_at,
             ..Memory::default()
@@ -79,20 +82,32 @@ prop_compose! {
     }
 }
 
-type World = (Vec<RunnerClaw>, BTreeMap<String, Seen>, BTreeMap<String, Memory>);
+type World = (RunnerState, BTreeMap<String, Seen>, BTreeMap<String, Memory>);
+
+fn state(claws: Vec<RunnerClaw>, destroyed: Vec<String>) -> RunnerState {
+    RunnerState {
+        revision: 1,
+        claws,
+        destroyed,
+    }
+}
 
 fn any_world() -> impl Strategy<Value = World> {
     let wishes = vec(option::of(any_wish()), CAGES.len());
+    let destroyed = vec(any::<bool>(), CAGES.len());
     let seen = vec(any_seen(), CAGES.len());
     let memory = vec(any_memory(), CAGES.len());
-    (wishes, seen, memory).prop_map(|(wishes, seen, memory)| {
+    (wishes, destroyed, seen, memory).prop_map(|(wishes, destroyed, seen, memory)| {
         let wishes = wishes.into_iter().enumerate().filter_map(|(cage, wish)| {
             let (desired, revision, generation) = wish?;
             Some(wanted(cage, desired, revision, generation))
         });
         let names = || CAGES.iter().map(|cage| (*cage).to_owned());
+        let destroyed = names()
+            .zip(destroyed)
+            .filter_map(|(cage, gone)| gone.then_some(cage));
         (
-            wishes.collect(),
+            state(wishes.collect(), destroyed.collect()),
             names().zip(seen).collect(),
             names().zip(memory).collect(),
         )
@@ -107,32 +122,44 @@ fn any_mediator() -> impl Strategy<Value = Mediator> {
     ]
 }
 
-/// Does a step as a flawless back end would.
+/// Does a step as a flawless back end would, at `now`.
 fn follow(
     step: &Step,
-    wanted: &[RunnerClaw],
+    state: &RunnerState,
     seen: &mut BTreeMap<String, Seen>,
     memory: &mut BTreeMap<String, Memory>,
+    now: Millis,
 ) {
-    let claw = wanted.iter().find(|claw| claw.cage == step.cage);
+    let claw = state.claws.iter().find(|claw| claw.cage == step.cage);
     let memory = memory.entry(step.cage.clone()).or_default();
     let after = match step.act {
         Act::Start => {
             memory.version = claw.map(Version::of);
-            memory.started();
+            memory.started(now);
             Seen::Running
         }
         Act::Stop => {
             memory.stopped();
             Seen::Exited
         }
-        Act::Pause => Seen::Paused,
+        Act::Halt => {
+            memory.halted();
+            Seen::Exited
+        }
+        Act::Pause => {
+            memory.let_go();
+            Seen::Paused
+        }
         Act::Freeze => {
-            memory.frozen = true;
+            memory.hold(Held::GatewayLost, now);
+            Seen::Paused
+        }
+        Act::Hold => {
+            memory.hold(Held::NotListed, now);
             Seen::Paused
         }
         Act::Resume | Act::Thaw => {
-            memory.frozen = false;
+            memory.let_go();
             Seen::Running
         }
         Act::Destroy => {
@@ -145,7 +172,7 @@ fn follow(
 
 /// Whether a cage is as it is wanted, or can rightly not be.
 fn there(claw: &RunnerClaw, seen: Seen, memory: &Memory) -> bool {
-    let held = memory.gone_at.is_some()
+    let given_up = memory.gone_at.is_some()
         || memory
             .trouble_of(Version::of(claw))
             .is_some_and(|trouble| trouble.retry_at.is_none());
@@ -153,7 +180,7 @@ fn there(claw: &RunnerClaw, seen: Seen, memory: &Memory) -> bool {
         Desired::Running if seen == Seen::Running => {
             memory.version.is_none_or(|version| version == Version::of(claw))
         }
-        Desired::Running => held && !matches!(seen, Seen::Paused),
+        Desired::Running => given_up && !matches!(seen, Seen::Paused),
         Desired::Paused => seen != Seen::Running,
         Desired::Stopped => !matches!(seen, Seen::Running | Seen::Paused),
     }
@@ -161,31 +188,31 @@ fn there(claw: &RunnerClaw, seen: Seen, memory: &Memory) -> bool {
 
 proptest! {
     #[test]
-    fn following_the_plan_leads_to_what_is_wanted((wanted, mut seen, mut memory) in any_world()) {
+    fn following_the_plan_leads_to_what_is_wanted_and_then_nothing_is_done((state, mut seen, mut memory) in any_world()) {
         for memory in memory.values_mut() {
             memory.busy = None;
         }
         let now = 10_000;
         for _ in 0..6 {
-            let steps = plan(&wanted, &seen, &memory, Mediator::Here, now);
+            let steps = plan(&state, &seen, &memory, Mediator::Here, now);
             for step in &steps {
-                follow(step, &wanted, &mut seen, &mut memory);
+                follow(step, &state, &mut seen, &mut memory, now);
             }
         }
-        prop_assert_eq!(plan(&wanted, &seen, &memory, Mediator::Here, now), vec![]);
+        prop_assert_eq!(plan(&state, &seen, &memory, Mediator::Here, now), vec![]);
         for cage in CAGES {
             let (seen, memory) = (seen[cage], &memory[cage]);
-            if let Some(claw) = wanted.iter().find(|claw| claw.cage == cage) {
-                prop_assert!(there(claw, seen, memory), "{claw:?} {seen:?} {memory:?}");
-            } else {
-                prop_assert_eq!(seen, Seen::Absent);
+            match wish_for(&state, cage) {
+                Wish::Listed(claw) => prop_assert!(there(claw, seen, memory), "{claw:?} {seen:?} {memory:?}"),
+                Wish::Destroyed => prop_assert_eq!(seen, Seen::Absent),
+                Wish::NotListed => prop_assert_ne!(seen, Seen::Running),
             }
         }
     }
 
     #[test]
-    fn no_cage_gets_two_steps_at_once((wanted, seen, memory) in any_world(), mediator in any_mediator(), now in 0u64..3000) {
-        let steps = plan(&wanted, &seen, &memory, mediator, now);
+    fn no_cage_gets_two_steps_at_once((state, seen, memory) in any_world(), mediator in any_mediator(), now in 0u64..3000) {
+        let steps = plan(&state, &seen, &memory, mediator, now);
         let cages: BTreeSet<&str> = steps.iter().map(|step| step.cage.as_str()).collect();
         prop_assert_eq!(cages.len(), steps.len());
         for cage in cages {
@@ -194,46 +221,140 @@ proptest! {
     }
 
     #[test]
-    fn a_destroyed_or_unwanted_cage_is_never_started((wanted, seen, memory) in any_world(), mediator in any_mediator(), now in 0u64..3000) {
-        for step in plan(&wanted, &seen, &memory, mediator, now) {
+    fn only_what_a_member_had_destroyed_is_destroyed_and_only_once_it_has_stopped(
+        (state, mut seen, mut memory) in any_world(),
+        mediators in vec(any_mediator(), 12),
+    ) {
+        let mut destroyed = Vec::new();
+        for (turn, mediator) in mediators.into_iter().enumerate() {
+            let now = turn as Millis * HOLD_FOR;
+            for step in plan(&state, &seen, &memory, mediator, now) {
+                if step.act == Act::Destroy {
+                    prop_assert!(matches!(seen[&step.cage], Seen::Created | Seen::Exited));
+                    prop_assert!(matches!(wish_for(&state, &step.cage), Wish::Destroyed));
+                    prop_assert!(!destroyed.contains(&step.cage), "twice");
+                    destroyed.push(step.cage.clone());
+                }
+                follow(&step, &state, &mut seen, &mut memory, now);
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_state_destroys_nothing((_, mut seen, mut memory) in any_world()) {
+        let forgotten = state(Vec::new(), Vec::new());
+        for turn in 0..6 {
+            let now = turn * HOLD_FOR;
+            for step in plan(&forgotten, &seen, &memory, Mediator::Here, now) {
+                prop_assert!(matches!(step.act, Act::Hold | Act::Stop), "{step:?}");
+                follow(&step, &forgotten, &mut seen, &mut memory, now);
+            }
+        }
+    }
+
+    #[test]
+    fn a_state_that_was_lost_for_a_while_costs_no_running_cage(
+        desired in Just(Desired::Running),
+        generation in 1u64..3,
+    ) {
+        let known = state(vec![wanted(0, desired, 1, generation)], Vec::new());
+        let forgotten = state(Vec::new(), Vec::new());
+        let mut seen = BTreeMap::from([(CAGES[0].to_owned(), Seen::Running)]);
+        let mut memory = BTreeMap::from([(CAGES[0].to_owned(), Memory {
+            version: Some(Version { revision: 1, generation }),
+            ..Memory::default()
+        })]);
+        for (state, act) in [(&forgotten, Some(Act::Hold)), (&forgotten, None), (&known, Some(Act::Thaw)), (&known, None)] {
+            let steps = plan(state, &seen, &memory, Mediator::Here, 5);
+            prop_assert_eq!(steps.first().map(|step| step.act), act);
+            for step in &steps {
+                follow(step, state, &mut seen, &mut memory, 5);
+            }
+        }
+    }
+
+    #[test]
+    fn a_destroyed_or_unwanted_cage_is_never_started((state, seen, memory) in any_world(), mediator in any_mediator(), now in 0u64..3000) {
+        for step in plan(&state, &seen, &memory, mediator, now) {
             if step.act == Act::Start {
-                prop_assert!(wanted.iter().any(|claw| claw.cage == step.cage && claw.desired == Desired::Running));
+                prop_assert!(state.claws.iter().any(|claw| claw.cage == step.cage && claw.desired == Desired::Running));
                 prop_assert_eq!(memory[&step.cage].gone_at, None);
             }
         }
     }
 
     #[test]
-    fn a_paused_cage_is_only_ever_resumed_or_stopped((wanted, seen, memory) in any_world(), mediator in any_mediator(), now in 0u64..3000) {
-        for step in plan(&wanted, &seen, &memory, mediator, now) {
+    fn a_paused_cage_is_only_ever_let_go_on_or_stopped((state, seen, memory) in any_world(), mediator in any_mediator(), now in 0u64..3000) {
+        for step in plan(&state, &seen, &memory, mediator, now) {
             if seen[&step.cage] == Seen::Paused {
-                prop_assert!(matches!(step.act, Act::Resume | Act::Thaw | Act::Stop), "{step:?}");
+                prop_assert!(matches!(step.act, Act::Resume | Act::Thaw | Act::Stop | Act::Halt), "{step:?}");
             }
         }
     }
 
     #[test]
-    fn without_the_gateway_every_idle_running_cage_is_frozen_and_nothing_else_happens(
-        (wanted, seen, memory) in any_world(),
-        now in 0u64..3000,
+    fn without_the_gateway_every_idle_running_cage_is_frozen_and_only_what_was_held_for_long_is_halted(
+        (state, seen, memory) in any_world(),
+        now in prop_oneof![0u64..3000, Just(HOLD_FOR), Just(2 * HOLD_FOR)],
     ) {
-        let steps = plan(&wanted, &seen, &memory, Mediator::Lost, now);
+        let steps = plan(&state, &seen, &memory, Mediator::Lost, now);
         for cage in CAGES {
-            let expected = seen[cage] == Seen::Running && memory[cage].busy.is_none();
-            prop_assert_eq!(steps.iter().any(|step| step.cage == cage), expected);
+            let idle = memory[cage].busy.is_none();
+            let expected = match seen[cage] {
+                Seen::Running if idle => Some(Act::Freeze),
+                Seen::Paused if idle && memory[cage].held_too_long(now) => Some(Act::Halt),
+                _ => None,
+            };
+            let step = steps.iter().find(|step| step.cage == cage);
+            prop_assert_eq!(step.map(|step| step.act), expected);
         }
-        prop_assert!(steps.iter().all(|step| step.act == Act::Freeze));
     }
 
     #[test]
-    fn nothing_is_done_before_it_is_known_whether_the_gateway_is_there((wanted, seen, memory) in any_world()) {
-        prop_assert_eq!(plan(&wanted, &seen, &memory, Mediator::Unknown, 0), vec![]);
+    fn nothing_is_done_before_it_is_known_whether_the_gateway_is_there((state, seen, memory) in any_world()) {
+        prop_assert_eq!(plan(&state, &seen, &memory, Mediator::Unknown, 0), vec![]);
+    }
+
+    #[test]
+    fn a_gateway_that_comes_and_goes_never_makes_a_cage_do_anything_but_freeze_and_go_on(
+        mediators in vec(prop_oneof![Just(Mediator::Here), Just(Mediator::Lost), Just(Mediator::Unknown)], 0..20),
+    ) {
+        let state = state(vec![wanted(0, Desired::Running, 1, 1)], Vec::new());
+        let mut seen = BTreeMap::from([(CAGES[0].to_owned(), Seen::Running)]);
+        let mut memory = BTreeMap::new();
+        for (turn, mediator) in mediators.into_iter().enumerate() {
+            let now = turn as Millis;
+            for step in plan(&state, &seen, &memory, mediator, now) {
+                prop_assert!(matches!(step.act, Act::Freeze | Act::Thaw), "{step:?}");
+                follow(&step, &state, &mut seen, &mut memory, now);
+            }
+        }
     }
 }
 
 #[test]
 fn a_cage_that_is_found_running_and_wanted_is_adopted_as_it_is() {
-    let wanted = [wanted(0, Desired::Running, 7, 3)];
+    let state = state(vec![wanted(0, Desired::Running, 7, 3)], Vec::new());
     let seen = BTreeMap::from([(CAGES[0].to_owned(), Seen::Running)]);
-    assert_eq!(plan(&wanted, &seen, &BTreeMap::new(), Mediator::Here, 0), vec![]);
+    assert_eq!(plan(&state, &seen, &BTreeMap::new(), Mediator::Here, 0), vec![]);
+}
+
+#[test]
+fn a_gateway_that_stays_lost_ends_a_frozen_cage_and_one_that_comes_back_starts_it() {
+    let state = state(vec![wanted(0, Desired::Running, 1, 1)], Vec::new());
+    let mut seen = BTreeMap::from([(CAGES[0].to_owned(), Seen::Running)]);
+    let mut memory = BTreeMap::new();
+    for (mediator, now, act) in [
+        (Mediator::Lost, 0, Some(Act::Freeze)),
+        (Mediator::Lost, HOLD_FOR - 1, None),
+        (Mediator::Lost, HOLD_FOR, Some(Act::Halt)),
+        (Mediator::Lost, 2 * HOLD_FOR, None),
+        (Mediator::Here, 2 * HOLD_FOR, Some(Act::Start)),
+    ] {
+        let steps = plan(&state, &seen, &memory, mediator, now);
+        assert_eq!(steps.first().map(|step| step.act), act, "{mediator:?} at {now}");
+        for step in &steps {
+            follow(step, &state, &mut seen, &mut memory, now);
+        }
+    }
 }

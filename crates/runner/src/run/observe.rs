@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use clawstaff_api::nodes::CageStats;
+use clawstaff_api::nodes::{CageStats, Cause};
 use clawstaff_cage::{CageId, Exit, ExitReason, Observed};
 use clawstaff_types::{EventKind, Outcome};
 use futures_util::{StreamExt as _, stream};
@@ -67,18 +67,24 @@ impl Loop {
         }
         match observed {
             Observed::Running { .. } | Observed::Paused => {
-                memory.up = true;
                 if memory.version.is_none() {
                     memory.version = wanted.as_ref().map(Version::of);
                     tracing::info!(cage = %id, "adopted as it is");
                 }
+                memory.up = true;
+                if matches!(observed, Observed::Running { .. }) {
+                    memory.let_go();
+                    memory.seen_running(now);
+                } else if memory.held.is_some() {
+                    memory.held_since.get_or_insert(now);
+                }
             }
             Observed::Exited(exit) if memory.up => {
-                let reason = describe(exit);
+                let (cause, reason) = describe(exit);
                 tracing::warn!(cage = %id, reason, "ended by itself");
                 let version = memory.version.or(wanted.as_ref().map(Version::of));
                 if let Some(version) = version {
-                    memory.ended(version, &reason, now);
+                    memory.ended(version, cause, &reason, now);
                 }
                 self.record_late(id, EventKind::ClawFailed, Outcome::Failed, &reason);
             }
@@ -98,7 +104,7 @@ impl Loop {
             let reason = "the cage is gone without our doing";
             if let Some(memory) = self.memory.get_mut(&cage) {
                 match memory.version {
-                    Some(version) => memory.ended(version, reason, now),
+                    Some(version) => memory.ended(version, Cause::Unknown, reason, now),
                     None => memory.stopped(),
                 }
             }
@@ -152,15 +158,25 @@ const fn see(observed: &Observed) -> Seen {
     }
 }
 
-/// Why a cage ended. What it printed stays out of it.
-fn describe(exit: &Exit) -> String {
+/// Why a cage ended. What it printed stays out of it: that is content, and is asked for on this host.
+fn describe(exit: &Exit) -> (Cause, String) {
+    let logs = "`clawstaff claw logs` has its last lines";
     match exit.reason {
-        ExitReason::Code(0) => "the agent ended by itself (code 0)".to_owned(),
-        ExitReason::Code(code) => format!("the agent ended with code {code}"),
-        ExitReason::Signal(signal) => format!("the agent was ended by signal {signal}"),
-        ExitReason::OutOfMemory => {
-            "out of memory: it needed more than `limits.memory`, so the kernel ended it".to_owned()
-        }
-        ExitReason::Unknown => "the cage ended and nobody saw why".to_owned(),
+        ExitReason::Code(0) => (Cause::Exited, format!("the agent ended by itself (code 0); {logs}")),
+        ExitReason::Code(code) => (Cause::Exited, format!("the agent ended with code {code}; {logs}")),
+        ExitReason::Signal(signal) => (
+            Cause::Exited,
+            format!("the agent was ended by signal {signal}; {logs}"),
+        ),
+        ExitReason::OutOfMemory => (
+            Cause::OutOfMemory,
+            "out of memory: it needed more than `limits.memory`, so the kernel ended it; raise the limit if the \
+             work needs it"
+                .to_owned(),
+        ),
+        ExitReason::Unknown => (
+            Cause::Unknown,
+            "the cage ended and nobody saw why: its parent was killed or the machine restarted".to_owned(),
+        ),
     }
 }

@@ -4,7 +4,8 @@
 
 mod world;
 
-use clawstaff_api::nodes::{Desired, Phase};
+use clawstaff_api::nodes::{Cause, Desired, Phase};
+use clawstaff_runner::plan::HOLD_FOR;
 use clawstaff_types::{EventKind, Outcome, spec::Limit};
 use world::World;
 
@@ -61,7 +62,7 @@ async fn wishes_are_fulfilled_one_after_the_other() {
         world.want(&[world.claw("a", desired)]);
         world.phase("a", phase).await;
     }
-    world.want(&[]);
+    world.destroy("a");
     world.phase("a", Phase::Destroyed).await;
     assert_eq!(
         world.acts(),
@@ -102,7 +103,7 @@ async fn one_cage_does_not_notice_what_happens_to_another() {
     let run = world.run();
     world.phase("a", Phase::Running).await;
     world.phase("b", Phase::Running).await;
-    world.want(&[world.claw("b", Desired::Running)]);
+    world.destroy("a");
     world.phase("a", Phase::Destroyed).await;
     world.phase("b", Phase::Running).await;
     let of_b: Vec<String> = world
@@ -137,6 +138,7 @@ async fn cages_are_frozen_while_the_gateway_is_lost_and_both_are_recorded_when_i
     world.lose_gateway().await;
     let status = world.phase("a", Phase::Paused).await;
     assert!(status.reason.unwrap().contains("gateway"));
+    assert_eq!(status.cause, Some(Cause::GatewayLost));
     // A wish meanwhile changes nothing: it could not be recorded.
     world.want(&[world.claw("a", Desired::Stopped)]);
     world.want(&[world.claw("a", Desired::Running)]);
@@ -148,6 +150,54 @@ async fn cages_are_frozen_while_the_gateway_is_lost_and_both_are_recorded_when_i
     world
         .recorded(EventKind::ClawResumed, Some(Outcome::Succeeded))
         .await;
+    assert_eq!(world.acts()[2..], ["pause a-00000001", "resume a-00000001"]);
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_stays_lost_costs_the_run_and_one_that_comes_back_starts_it_again() {
+    let world = World::new().await;
+    world.want(&[world.claw("a", Desired::Running)]);
+    let run = world.run();
+    world.phase("a", Phase::Running).await;
+    world.lose_gateway().await;
+    let status = world.phase("a", Phase::Paused).await;
+    assert_eq!(status.cause, Some(Cause::GatewayLost));
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_millis(HOLD_FOR)).await;
+    let status = world.phase("a", Phase::Stopped).await;
+    tokio::time::resume();
+    assert_eq!(status.cause, Some(Cause::GatewayLost));
+    assert_eq!(world.last_act(), "stop a-00000001");
+    world.bring_gateway_back().await;
+    world.started("a", 2).await;
+    world
+        .recorded(EventKind::ClawPaused, Some(Outcome::Succeeded))
+        .await;
+    world
+        .recorded(EventKind::ClawStopped, Some(Outcome::Succeeded))
+        .await;
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_control_plane_that_has_forgotten_everything_costs_no_data() {
+    let world = World::new().await;
+    let claws = [
+        world.claw("a", Desired::Running),
+        world.claw("b", Desired::Stopped),
+    ];
+    world.want(&claws);
+    let run = world.run();
+    world.phase("a", Phase::Running).await;
+    world.want(&[]);
+    let status = world.phase("a", Phase::Paused).await;
+    assert_eq!(status.cause, Some(Cause::NotListed));
+    world
+        .recorded(EventKind::ClawPaused, Some(Outcome::Succeeded))
+        .await;
+    world.want(&claws);
+    world.phase("a", Phase::Running).await;
     assert_eq!(world.acts()[2..], ["pause a-00000001", "resume a-00000001"]);
     run.stop().await;
 }
@@ -170,7 +220,7 @@ async fn an_agent_that_ends_is_started_again_and_a_crash_loop_is_given_up() {
         !reason.contains("SECRET"),
         "what a cage printed must stay on the host"
     );
-    assert_eq!(status.starts, 5);
+    assert_eq!((status.starts, status.cause), (5, Some(Cause::CrashLoop)));
     tokio::time::resume();
     world.recorded(EventKind::ClawFailed, Some(Outcome::Failed)).await;
     // A restart by hand tries again.
@@ -189,7 +239,8 @@ async fn out_of_memory_is_said_in_words() {
     let run = world.run();
     world.phase("a", Phase::Running).await;
     world.end_by_memory("a");
-    world.reason("a", "limits.memory").await;
+    let status = world.reason("a", "limits.memory").await;
+    assert_eq!(status.cause, Some(Cause::OutOfMemory));
     run.stop().await;
 }
 

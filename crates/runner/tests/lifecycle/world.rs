@@ -108,6 +108,10 @@ impl World {
         self.control.want(claws);
     }
 
+    pub(crate) fn destroy(&self, claw: &str) {
+        self.control.destroy(&format!("{claw}-00000001"));
+    }
+
     pub(crate) fn run(&self) -> Running {
         self.run_as(false, true)
     }

@@ -57,6 +57,7 @@ impl Control {
         let state = watch::Sender::new(RunnerState {
             revision: 1,
             claws: Vec::new(),
+            destroyed: Vec::new(),
         });
         let told = watch::Sender::new(RunnerStatus::default());
         let router = Router::new()
@@ -75,6 +76,14 @@ impl Control {
         self.state.send_modify(|state| {
             state.revision += 1;
             state.claws = claws.to_vec();
+        });
+    }
+
+    pub(crate) fn destroy(&self, cage: &str) {
+        self.state.send_modify(|state| {
+            state.revision += 1;
+            state.claws.retain(|claw| claw.cage != cage);
+            state.destroyed.push(cage.to_owned());
         });
     }
 
