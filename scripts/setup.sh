@@ -17,6 +17,7 @@ need iptables iptables
 need curl curl
 need python3 python3-minimal
 need setpriv util-linux
+need docker-registry docker-registry
 need chromium chromium
 if [ ${#missing[@]} -gt 0 ]; then
     echo "installing from Debian: ${missing[*]}"

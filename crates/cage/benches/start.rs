@@ -1,7 +1,9 @@
-//! How long it takes from nothing to a running native cage, and what an idle one weighs.
+//! How long it takes from nothing to the first word of a program in a cage, beside `bwrap`, `crun` and `docker run`
+//! in the same run, and what an idle cage weighs.
 //!
-//! `cargo bench -p clawstaff-cage --bench start`, after `cargo build --release -p claw -p clawstaff-launcher`. Prints
-//! one table; numbers are wall-clock on this machine as it is.
+//! `cargo bench -p clawstaff-cage --bench start`, after `cargo build --release -p claw -p clawstaff-launcher`; as root
+//! it runs once more as an ordinary user. Numbers are wall-clock on this machine as it is. A tool that is not
+//! installed is said to be missing.
 
 #![expect(
     clippy::unwrap_used,
@@ -15,98 +17,328 @@ mod common;
 
 use std::{
     fs,
+    io::Read as _,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use clawstaff_cage::{
     Backend, CageId, CageSpec, Image, Observed,
+    builtin::Builtin,
     conformance::Setup,
+    docker::{Docker, DockerConfig},
     native::{Native, NativeConfig},
 };
 
 const ROUNDS: u32 = 40;
+const CONTAINERS: u32 = 8;
+const IDLE: [&str; 4] = ["/sbin/claw", "probe", "actor", "idle"];
+/// Says that this is the second run, as an ordinary user, with its programs in this directory.
+const AGAIN: &str = "CLAWSTAFF_BENCH_AGAIN";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let dir = common::directory();
-    let (launcher, claw) = (common::program("clawstaff-launcher"), common::program("claw"));
+    let who = if common::is_root() {
+        "root"
+    } else {
+        "an ordinary user"
+    };
+    println!(
+        "{:34} {:>9} {:>9} {:>9}",
+        format!("as {who}, ms"),
+        "p50",
+        "p90",
+        "max"
+    );
+    native(dir.path()).await;
+    let image = Builtin::new(&common::program("claw"))
+        .and_then(|image| image.directory(&dir.path().join("images")))
+        .unwrap();
+    compare("bwrap --unshare-all, first word", ROUNDS, || bwrap(&image));
+    if common::is_root() {
+        let bundle = bundle(dir.path(), &image);
+        compare("crun run, first word", ROUNDS, || crun(&bundle));
+        docker(dir.path()).await;
+        again(dir.path());
+    }
+}
+
+async fn native(dir: &Path) {
     let backend = Native::new(NativeConfig {
-        state_dir: dir.path().join("state"),
-        launcher,
-        claw,
+        state_dir: dir.join("state"),
+        launcher: common::program("clawstaff-launcher"),
+        claw: common::program("claw"),
     })
     .unwrap();
-    let mut limits = Setup::limits();
-    limits.accept_unenforced = common::unenforced(&backend);
-    let spec = |number: u32| CageSpec {
-        id: CageId::new(&"bench".parse().unwrap(), number),
-        claw: "bench".parse().unwrap(),
-        revision: 1,
-        image: Image::Builtin,
-        door_dir: common::door(dir.path()),
-        limits: limits.clone(),
-        command: ["/sbin/claw", "probe", "actor", "idle"]
-            .map(str::to_owned)
-            .to_vec(),
-    };
-    let [mut creates, mut starts, mut destroys] = [vec![], vec![], vec![]];
+    let [
+        mut creates,
+        mut starts,
+        mut words,
+        mut pauses,
+        mut stops,
+        mut destroys,
+    ] = [const { vec![] }; 6];
     let mut memory = Vec::new();
     // The first makes the storage template and the image; it is not counted.
     for number in 0..=ROUNDS {
-        let spec = spec(number);
+        let spec = spec(dir, &backend, number);
+        let id = &spec.id;
         let begin = Instant::now();
         backend.create(&spec).await.unwrap();
         let created = Instant::now();
-        backend.start(&spec.id).await.unwrap();
+        backend.start(id).await.unwrap();
         let started = Instant::now();
-        let rss = resident(&backend.observe(&spec.id).await.unwrap());
-        let ending = Instant::now();
-        backend.destroy(&spec.id).await.unwrap();
+        let log = dir.join("state/cages").join(id.as_str()).join("log");
+        while fs::metadata(&log).map_or(0, |log| log.len()) == 0 {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        let spoken = Instant::now();
+        let weight = weight(&backend.observe(id).await.unwrap());
+        let times = [
+            created - begin,
+            started - created,
+            spoken - begin,
+            time(backend.pause(id)).await,
+            {
+                backend.resume(id).await.unwrap();
+                time(backend.stop(id, Duration::from_secs(10))).await
+            },
+            time(backend.destroy(id)).await,
+        ];
         if number > 0 {
-            creates.push(created - begin);
-            starts.push(started - created);
-            destroys.push(ending.elapsed());
-            memory.push(rss);
+            let all = [
+                &mut creates,
+                &mut starts,
+                &mut words,
+                &mut pauses,
+                &mut stops,
+                &mut destroys,
+            ];
+            all.into_iter().zip(times).for_each(|(all, one)| all.push(one));
+            memory.push(weight);
         }
     }
-    println!("{:24} {:>10} {:>10} {:>10}", "native, ms", "p50", "p90", "max");
-    let total = creates
-        .iter()
-        .zip(&starts)
-        .map(|(create, start)| *create + *start)
-        .collect();
     for (name, times) in [
-        ("create", creates),
-        ("start", starts),
-        ("create to running", total),
-        ("destroy", destroys),
+        ("native create", creates),
+        ("native start", starts),
+        ("native create, start, first word", words),
+        ("native pause", pauses),
+        ("native stop, the agent obeys", stops),
+        ("native destroy", destroys),
     ] {
         row(name, times);
     }
     memory.sort_unstable();
+    let middle = memory.get(memory.len() / 2).copied().unwrap_or_default();
     println!(
-        "{:24} {:>10}",
-        "one more idle cage, KiB",
-        memory.get(memory.len() / 2).copied().unwrap_or_default()
+        "{:34} {middle:>9} KiB, PSS of init and parent, and the kernel's charge",
+        "native, one more idle cage"
     );
+}
+
+async fn time<E: std::fmt::Debug>(act: impl Future<Output = Result<(), E>>) -> Duration {
+    let begin = Instant::now();
+    act.await.unwrap();
+    begin.elapsed()
+}
+
+fn spec(dir: &Path, backend: &dyn Backend, number: u32) -> CageSpec {
+    let mut limits = Setup::limits();
+    limits.accept_unenforced = common::unenforced(backend);
+    CageSpec {
+        id: CageId::new(&"bench".parse().unwrap(), number),
+        claw: "bench".parse().unwrap(),
+        revision: 1,
+        image: Image::Builtin,
+        door_dir: common::door(dir),
+        limits,
+        command: IDLE.map(str::to_owned).to_vec(),
+    }
+}
+
+/// Times a command to its first word, and ends it.
+fn compare(name: &str, rounds: u32, command: impl Fn() -> Command) {
+    let mut times = Vec::new();
+    for _ in 0..rounds {
+        match first_word(command()) {
+            Ok(time) => times.push(time),
+            Err(why) => return println!("{name:34} {why}"),
+        }
+    }
+    row(name, times);
+}
+
+fn first_word(mut command: Command) -> Result<Duration, String> {
+    let begin = Instant::now();
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.map_err(|error| format!("{}: {error}", command.get_program().display()))?;
+    let heard = child.stdout.take().unwrap().read(&mut [0; 8]).unwrap_or(0);
+    let took = begin.elapsed();
+    child.kill().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (heard > 0)
+        .then_some(took)
+        .ok_or_else(|| said.lines().next().unwrap_or("said nothing").to_owned())
+}
+
+fn bwrap(image: &Path) -> Command {
+    let mut command = Command::new("bwrap");
+    command
+        .args(["--unshare-all", "--die-with-parent", "--ro-bind"])
+        .arg(image)
+        .arg("/");
+    command
+        .args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--"])
+        .args(IDLE);
+    command
+}
+
+/// An OCI bundle of the same image with the same command.
+fn bundle(dir: &Path, image: &Path) -> PathBuf {
+    let bundle = dir.join("bundle");
+    fs::create_dir_all(&bundle).unwrap();
+    let kinds =
+        ["pid", "network", "ipc", "uts", "mount", "cgroup"].map(|kind| serde_json::json!({ "type": kind }));
+    let config = serde_json::json!({
+        "ociVersion": "1.0.0",
+        "process": { "args": IDLE, "cwd": "/", "user": { "uid": 65532, "gid": 65532 }, "noNewPrivileges": true },
+        "root": { "path": image, "readonly": true },
+        "mounts": [
+            { "destination": "/proc", "type": "proc", "source": "proc" },
+            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs" },
+            { "destination": "/tmp", "type": "tmpfs", "source": "tmpfs" },
+        ],
+        "linux": { "namespaces": kinds },
+    });
+    fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+    bundle
+}
+
+/// In a mount namespace without a unified tree beside the old ones, which this version of it cannot take.
+fn crun(bundle: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    let name = format!("bench-{}", bundle.ancestors().count());
+    let script = "umount /sys/fs/cgroup/unified 2>/dev/null; crun --root \"$0/crun\" delete -f \"$1\" 2>/dev/null; \
+                  exec crun --root \"$0/crun\" run --bundle \"$0\" \"$1\"";
+    command
+        .args(["-m", "--propagation", "private", "sh", "-c", script])
+        .arg(bundle)
+        .arg(name);
+    command
+}
+
+/// The docker back end beside `docker run` of the same container.
+async fn docker(dir: &Path) {
+    let host = std::env::var("DOCKER_HOST").ok();
+    let config = DockerConfig {
+        host: host.clone(),
+        claw: common::program("claw"),
+    };
+    let backend = match Docker::connect(config).await {
+        Ok(docker) => docker.storing_at(dir.join("storage")),
+        Err(error) => return println!("{:34} {error}", "docker"),
+    };
+    let mut times = Vec::new();
+    for number in 0..=CONTAINERS {
+        let spec = spec(dir, &backend, number);
+        let begin = Instant::now();
+        backend.create(&spec).await.unwrap();
+        backend.start(&spec.id).await.unwrap();
+        let took = begin.elapsed();
+        backend.destroy(&spec.id).await.unwrap();
+        if number > 0 {
+            times.push(took);
+        }
+    }
+    row("docker back end, create and start", times);
+    let reference = Builtin::new(&common::program("claw")).unwrap().reference();
+    let data = dir.join("run-data");
+    fs::create_dir_all(&data).unwrap();
+    let door = common::door(dir);
+    let mut times = Vec::new();
+    for _ in 0..CONTAINERS {
+        let mut command = Command::new("docker");
+        command.args([
+            "run",
+            "-d",
+            "--network",
+            "none",
+            "--read-only",
+            "--cap-drop",
+            "ALL",
+        ]);
+        command.args([
+            "--security-opt",
+            "no-new-privileges",
+            "--memory",
+            "128m",
+            "--memory-swap",
+            "128m",
+        ]);
+        command.args(["--cpus", "0.5", "--pids-limit", "48", "--tmpfs", "/tmp", "-v"]);
+        command.arg(format!("{}:/data", data.display())).arg("-v");
+        command
+            .arg(format!("{}:/claw:ro", door.display()))
+            .arg(&reference)
+            .args(IDLE);
+        let begin = Instant::now();
+        let output = command.output().unwrap();
+        times.push(begin.elapsed());
+        let id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        Command::new("docker").args(["rm", "-f", &id]).output().unwrap();
+    }
+    row("docker run -d, the same container", times);
+}
+
+/// The whole once more as `nobody`, with copies of the programs where that user can read them.
+fn again(dir: &Path) {
+    if std::env::var_os(AGAIN).is_some() {
+        return;
+    }
+    let (place, tmp) = (dir.join("deps"), dir.join("tmp"));
+    fs::create_dir(&place).unwrap();
+    fs::create_dir(&tmp).unwrap();
+    fs::set_permissions(&tmp, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+    let own = std::env::current_exe().unwrap();
+    let programs = [common::program("claw"), common::program("clawstaff-launcher")];
+    fs::copy(own, place.join("bench")).unwrap();
+    for program in programs {
+        fs::copy(&program, place.join(program.file_name().unwrap())).unwrap();
+    }
+    let mut command = Command::new(place.join("bench"));
+    command
+        .env(AGAIN, "1")
+        .env("TMPDIR", &tmp)
+        .uid(65534)
+        .gid(65534)
+        .current_dir("/");
+    assert!(command.status().unwrap().success());
 }
 
 fn row(name: &str, mut times: Vec<Duration>) {
     times.sort_unstable();
     let at = |share: usize| {
         times
-            .get((times.len() - 1) * share / 100)
+            .get(times.len().saturating_sub(1) * share / 100)
             .copied()
             .unwrap_or_default()
             .as_secs_f64()
             * 1000.0
     };
-    println!("{name:24} {:>10.2} {:>10.2} {:>10.2}", at(50), at(90), at(100));
+    println!("{name:34} {:>9.2} {:>9.2} {:>9.2}", at(50), at(90), at(100));
 }
 
-/// Memory that the cage alone costs: written pages of its init and of its parent, the shim, in KiB. The programs
-/// themselves are in memory once for all cages.
-fn resident(observed: &Observed) -> u64 {
+/// Memory of one cage in KiB: what its init and its parent do not share with anybody and their part of what they do
+/// share, and what the kernel charges to its cgroup for itself where that is told.
+fn weight(observed: &Observed) -> u64 {
     let Observed::Running { pid, .. } = observed else {
         panic!("{observed:?}")
     };
@@ -117,13 +349,28 @@ fn resident(observed: &Observed) -> u64 {
         .unwrap()
         .trim()
         .to_owned();
-    [pid.to_string(), shim].iter().map(|pid| private(pid)).sum()
+    let pss: u64 = [pid.to_string(), shim].iter().map(|pid| proportional(pid)).sum();
+    pss + kernel(*pid)
 }
 
-fn private(pid: &str) -> u64 {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let fields = rollup.lines().filter(|line| line.starts_with("Private_Dirty"));
-    fields
-        .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
-        .sum()
+fn proportional(pid: &str) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    pss.and_then(|text| text.split_whitespace().next()?.parse().ok())
+        .unwrap_or_default()
+}
+
+fn kernel(pid: u32) -> u64 {
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let path = cgroups
+        .lines()
+        .find_map(|line| line.split_once(":memory:"))
+        .map(|(_, path)| path.to_owned());
+    let Some(path) = path else { return 0 };
+    let file = format!("/sys/fs/cgroup/memory{path}/memory.kmem.usage_in_bytes");
+    let bytes: u64 = fs::read_to_string(file)
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or_default();
+    bytes / 1024
 }

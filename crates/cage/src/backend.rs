@@ -2,12 +2,13 @@
 
 use std::{fmt::Debug, time::Duration};
 
-use clawstaff_types::spec::Limit;
+use clawstaff_types::{Digest, spec::Limit};
 use futures_util::future::BoxFuture;
 
 use crate::{
     capability::Capabilities,
     id::CageId,
+    image::ImageError,
     observed::{ExecOutput, Observed, Stats},
     spec::CageSpec,
 };
@@ -55,6 +56,12 @@ pub trait Backend: Send + Sync + Debug {
     /// Kills the cage and takes everything of it away, `/data` included. Nothing of it is left: no process, mount,
     /// cgroup or file.
     fn destroy<'a>(&'a self, id: &'a CageId) -> BoxFuture<'a, Result<(), CageError>>;
+
+    /// The digest of the image that the cage's revision was made with, where it is an image of other people.
+    fn image_digest<'a>(&'a self, id: &'a CageId) -> BoxFuture<'a, Option<Digest>> {
+        let _ = id;
+        Box::pin(std::future::ready(None))
+    }
 
     /// What the cage is now. Never waits for an act in progress.
     fn observe<'a>(&'a self, id: &'a CageId) -> BoxFuture<'a, Result<Observed, CageError>>;
@@ -139,6 +146,21 @@ pub fn limit_name(limit: Limit) -> &'static str {
         Limit::Cpus => "cpus",
         Limit::Pids => "pids",
         Limit::Storage => "storage",
+    }
+}
+
+/// An image that cannot be had: refused for good, or perhaps there the next time.
+pub(crate) fn image_error(id: &CageId, error: ImageError) -> CageError {
+    if error.is_passing() {
+        return CageError::Failed {
+            id: id.clone(),
+            doing: "get its image",
+            detail: error.to_string(),
+        };
+    }
+    CageError::Refused {
+        id: id.clone(),
+        why: error.to_string(),
     }
 }
 

@@ -12,10 +12,11 @@ use std::{
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
-use serde_json::json;
+use clawstaff_types::Digest;
+use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 
-use crate::{CAGE_UID, spec::INIT};
+use crate::{CAGE_UID, image::architecture, spec::INIT};
 
 /// Name of the image in an engine, before its tag.
 pub const REPOSITORY: &str = "clawstaff/claw";
@@ -24,6 +25,11 @@ pub const REPOSITORY: &str = "clawstaff/claw";
 pub const RESOLV_CONF: &str = "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n";
 /// `/etc/hosts` of every cage.
 pub const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 const DIRECTORIES: [&str; 9] = ["claw", "data", "dev", "etc", "proc", "sbin", "sys", "tmp", "usr"];
 const FILES: [(&str, &str); 5] = [
@@ -62,6 +68,11 @@ impl Builtin {
             program: program.to_owned(),
             tag,
         })
+    }
+
+    /// The program.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
     }
 
     /// 16 hex digits that change with anything in the image.
@@ -111,31 +122,38 @@ impl Builtin {
         mode(&root.join(PROGRAM), 0o755)
     }
 
-    /// The image as an archive that `docker load` takes.
+    /// The image as an archive: an OCI image layout, with the manifest beside it that `docker load` goes by.
     pub fn archive(&self) -> io::Result<Vec<u8>> {
         let layer = self.layer()?;
-        let layer_digest = hex::encode(digest(&SHA256, &layer));
-        let config = json!({
-            "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
-            "os": "linux",
-            "created": "1970-01-01T00:00:00Z",
-            "config": {
-                "User": format!("{CAGE_UID}:{CAGE_UID}"), "WorkingDir": "/data", "Cmd": INIT,
-                "Env": ["PATH=/usr/local/bin:/usr/bin:/bin:/sbin"],
-            },
-            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer_digest}")] },
-            "history": [{ "created": "1970-01-01T00:00:00Z", "comment": "assembled by clawstaff" }],
+        let config = configuration(&Digest::of(&layer)).to_string();
+        let layers = [descriptor(LAYER, layer.as_slice())];
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST, "config": descriptor(CONFIG, config.as_bytes()),
+            "layers": layers,
         })
         .to_string();
-        let config_name = format!("{}.json", hex::encode(digest(&SHA256, config.as_bytes())));
-        let manifest = json!([{
-            "Config": config_name, "RepoTags": [self.reference()], "Layers": [format!("{layer_digest}.tar")],
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [{
+            "mediaType": MANIFEST, "digest": Digest::of(manifest.as_bytes()), "size": manifest.len(),
+            "platform": { "architecture": architecture(), "os": "linux" },
+            "annotations": { "org.opencontainers.image.ref.name": self.reference() },
+        }] })
+        .to_string();
+        let saved = json!([{
+            "Config": blob(config.as_bytes()), "RepoTags": [self.reference()], "Layers": [blob(&layer)],
         }])
         .to_string();
         let mut archive = Builder::new(Vec::new());
-        append(&mut archive, &config_name, 0o644, config.as_bytes())?;
-        append(&mut archive, &format!("{layer_digest}.tar"), 0o644, &layer)?;
-        append(&mut archive, "manifest.json", 0o644, manifest.as_bytes())?;
+        for content in [layer.as_slice(), config.as_bytes(), manifest.as_bytes()] {
+            append(&mut archive, &blob(content), 0o644, content)?;
+        }
+        append(&mut archive, "index.json", 0o644, index.as_bytes())?;
+        append(&mut archive, "manifest.json", 0o644, saved.as_bytes())?;
+        append(
+            &mut archive,
+            "oci-layout",
+            0o644,
+            br#"{"imageLayoutVersion":"1.0.0"}"#,
+        )?;
         archive.into_inner()
     }
 
@@ -162,12 +180,37 @@ impl Builtin {
     }
 }
 
+/// How the image wants to run, where an engine runs it without us.
+fn configuration(layer: &Digest) -> Value {
+    json!({
+        "architecture": architecture(),
+        "os": "linux",
+        "created": "1970-01-01T00:00:00Z",
+        "config": {
+            "User": format!("{CAGE_UID}:{CAGE_UID}"), "WorkingDir": "/data", "Cmd": INIT,
+            "Env": ["PATH=/usr/local/bin:/usr/bin:/bin:/sbin"],
+        },
+        "rootfs": { "type": "layers", "diff_ids": [layer] },
+        "history": [{ "created": "1970-01-01T00:00:00Z", "comment": "assembled by clawstaff" }],
+    })
+}
+
+/// The name of a blob in a layout.
+fn blob(content: &[u8]) -> String {
+    format!("blobs/sha256/{}", hex::encode(Digest::of(content).as_bytes()))
+}
+
+fn descriptor(kind: &str, content: &[u8]) -> Value {
+    json!({ "mediaType": kind, "digest": Digest::of(content), "size": content.len() })
+}
+
 fn append(archive: &mut Builder<impl Write>, name: &str, mode: u32, content: &[u8]) -> io::Result<()> {
     let mut header = header(EntryType::Regular, mode, content.len() as u64);
     archive.append_data(&mut header, name, content)
 }
 
-fn header(kind: EntryType, mode: u32, size: u64) -> Header {
+/// A header that is the same whoever makes it, and whenever.
+pub(crate) fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);

@@ -31,6 +31,7 @@ use bollard::{
         RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
     },
 };
+use clawstaff_types::Digest;
 use futures_util::future::BoxFuture;
 
 use self::volume::Volumes;
@@ -45,7 +46,8 @@ use crate::{
 };
 
 const NAME: &str = "docker";
-const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+/// Where an engine usually is.
+pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 /// Longest wait for one answer of the engine, in seconds; longer than any grace.
 const PATIENCE: u64 = 600;
 
@@ -160,15 +162,16 @@ impl Docker {
         let _turn = self.turn(&spec.id).await;
         container::admit(spec)?;
         self.capabilities().admit(&spec.id, &spec.limits)?;
-        let image = self.image(spec).await?;
+        let name = self.name_of(&spec.id);
+        let found = self.inspect(&spec.id, &name).await?;
+        let image = self.image(spec, found.as_ref()).await?;
         self.volumes
-            .make(spec)
+            .make(spec, image.run.uid())
             .await
             .during(&spec.id, "make its storage")?;
-        let name = self.name_of(&spec.id);
         let body = container::body(spec, &image, &self.owner, &self.volumes, &self.claw)
             .during(&spec.id, "describe its container")?;
-        let name = match self.inspect(&spec.id, &name).await? {
+        let name = match found {
             None => name,
             Some(found) if container::is_same(&found, &body) => {
                 return self.remove(&spec.id, &self.next_name_of(&spec.id)).await;
@@ -239,8 +242,15 @@ impl Docker {
 
     async fn raze(&self, id: &CageId) -> Result<(), CageError> {
         let turn = self.turn(id).await;
+        let image = self
+            .inspect(id, &self.name_of(id))
+            .await?
+            .and_then(|found| found.image);
         self.remove(id, &self.next_name_of(id)).await?;
         self.remove(id, &self.name_of(id)).await?;
+        if let Some(image) = image {
+            self.forget_image(&image).await;
+        }
         self.volumes
             .remove(&self.engine, &self.owner, id)
             .await
@@ -355,6 +365,19 @@ impl Backend for Docker {
 
     fn destroy<'a>(&'a self, id: &'a CageId) -> BoxFuture<'a, Result<(), CageError>> {
         Box::pin(self.raze(id))
+    }
+
+    fn image_digest<'a>(&'a self, id: &'a CageId) -> BoxFuture<'a, Option<Digest>> {
+        Box::pin(async move {
+            // What was made last is what starts next.
+            let names = [self.next_name_of(id), self.name_of(id)];
+            for name in names {
+                if let Ok(Some(found)) = self.inspect(id, &name).await {
+                    return container::image_digest(&found);
+                }
+            }
+            None
+        })
     }
 
     fn observe<'a>(&'a self, id: &'a CageId) -> BoxFuture<'a, Result<Observed, CageError>> {

@@ -5,6 +5,7 @@
 //! * [`CageSpec`] says what a cage should be, [`Observed`] what it is.
 //! * [`Capabilities`] says what this host can enforce. What it cannot, a cage is refused, unless its own limits
 //!   accept it by name.
+//! * [`image`] makes other people's images into root file systems, with their digests checked.
 //! * [`conformance`] is one suite over `&dyn Backend`: the lifecycle from outside, the probes from inside.
 //!
 //! Nothing in here knows who a Claw belongs to, what it may do, or any secret: a cage is a box. How the native
@@ -17,6 +18,7 @@ pub mod capability;
 pub mod conformance;
 pub mod docker;
 pub mod id;
+pub mod image;
 pub mod native;
 pub mod observed;
 pub mod seccomp;

@@ -10,6 +10,7 @@
 mod cgroup;
 mod core;
 mod host;
+mod images;
 mod launch;
 mod record;
 mod run_exec;
@@ -17,16 +18,21 @@ mod users;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use clawstaff_types::Digest;
 use futures_util::future::BoxFuture;
 
-use self::core::Core;
+use self::{core::Core, images::Pinned};
 use crate::{
-    backend::{Backend, CageError},
+    backend::{Backend, CageError, During as _, image_error},
     capability::Capabilities,
     id::CageId,
+    image::{ImageError, Reference},
     observed::{ExecOutput, Observed, Stats},
-    spec::CageSpec,
+    spec::{CageSpec, Image},
 };
+
+/// Longest wait for one answer of the engine, in seconds.
+const ENGINE_PATIENCE: u64 = 600;
 
 /// Where the native back end keeps its state and finds its programs.
 #[derive(Debug, Clone)]
@@ -41,7 +47,11 @@ pub struct NativeConfig {
 
 /// The native back end.
 #[derive(Debug, Clone)]
-pub struct Native(Arc<Core>);
+pub struct Native {
+    core: Arc<Core>,
+    engine: Option<bollard::Docker>,
+    making: Arc<tokio::sync::RwLock<()>>,
+}
 
 impl Native {
     /// Opens the back end and finds out what this host can enforce.
@@ -49,7 +59,46 @@ impl Native {
     /// # Errors
     /// [`CageError::Unavailable`] when a program is missing or the state directory cannot be used.
     pub fn new(config: NativeConfig) -> Result<Self, CageError> {
-        Core::open(config).map(|core| Self(Arc::new(core)))
+        let core = Core::open(config)?;
+        Ok(Self {
+            core: Arc::new(core),
+            engine: None,
+            making: Arc::default(),
+        })
+    }
+
+    /// Takes images named `docker:…` from the engine behind this `unix://` socket. It is asked for nothing else.
+    #[must_use]
+    pub fn with_engine(mut self, host: &str) -> Self {
+        let socket = host.strip_prefix("unix://");
+        self.engine = socket.and_then(|socket| {
+            bollard::Docker::connect_with_unix(socket, ENGINE_PATIENCE, bollard::API_DEFAULT_VERSION).ok()
+        });
+        self
+    }
+
+    /// The image of other people that the spec wants, unpacked: for the same revision the same as last time.
+    async fn image(&self, spec: &CageSpec) -> Result<Option<Pinned>, CageError> {
+        let Image::Oci(text) = &spec.image else {
+            return Ok(None);
+        };
+        let reference: Reference = text
+            .parse()
+            .map_err(|error| image_error(&spec.id, ImageError::from(error)))?;
+        let known = self.core.pinned(&spec.id);
+        let known = known.filter(|known| known.reference == *text && known.revision == spec.revision);
+        let pinned = known.map(|known| known.image.digest);
+        let got = self
+            .core
+            .images()
+            .get(&reference, pinned, self.engine.as_ref())
+            .await;
+        let image = got.map_err(|error| image_error(&spec.id, error))?;
+        Ok(Some(Pinned {
+            reference: text.clone(),
+            revision: spec.revision,
+            image,
+        }))
     }
 
     /// Does file-system work off the async threads.
@@ -58,7 +107,7 @@ impl Native {
         id: &CageId,
         work: impl FnOnce(&Core, &CageId) -> Result<T, CageError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, CageError>> {
-        let (core, id) = (Arc::clone(&self.0), id.clone());
+        let (core, id) = (Arc::clone(&self.core), id.clone());
         Box::pin(async move {
             let done = tokio::task::spawn_blocking(move || work(&core, &id)).await;
             done.unwrap_or_else(|error| Err(host::unavailable("finish an act", error)))
@@ -72,12 +121,19 @@ impl Backend for Native {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
+        self.core.capabilities()
     }
 
     fn create<'a>(&'a self, spec: &'a CageSpec) -> BoxFuture<'a, Result<(), CageError>> {
-        let spec = spec.clone();
-        self.blocking(&spec.id.clone(), move |core, _| core.create(&spec))
+        Box::pin(async move {
+            self.core.admit(spec)?;
+            // Held while an image is here that no cage has yet, so that nobody tidies it away.
+            let _making = self.making.read().await;
+            let image = self.image(spec).await?;
+            let spec = spec.clone();
+            self.blocking(&spec.id.clone(), move |core, _| core.create(&spec, image))
+                .await
+        })
     }
 
     fn start<'a>(&'a self, id: &'a CageId) -> BoxFuture<'a, Result<(), CageError>> {
@@ -97,7 +153,22 @@ impl Backend for Native {
     }
 
     fn destroy<'a>(&'a self, id: &'a CageId) -> BoxFuture<'a, Result<(), CageError>> {
-        self.blocking(id, Core::destroy)
+        Box::pin(async move {
+            self.blocking(id, Core::destroy).await?;
+            // An image that is being made keeps all of them: the next destroy tidies.
+            let Ok(_tidying) = self.making.try_write() else {
+                return Ok(());
+            };
+            self.blocking(id, |core, id| core.forget_images().during(id, "remove its image"))
+                .await
+        })
+    }
+
+    fn image_digest<'a>(&'a self, id: &'a CageId) -> BoxFuture<'a, Option<Digest>> {
+        let found = self.blocking(id, |core, id| {
+            Ok(core.pinned(id).map(|pinned| pinned.image.digest))
+        });
+        Box::pin(async move { found.await.ok().flatten() })
     }
 
     fn observe<'a>(&'a self, id: &'a CageId) -> BoxFuture<'a, Result<Observed, CageError>> {
@@ -105,7 +176,7 @@ impl Backend for Native {
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<CageId>, CageError>> {
-        let core = Arc::clone(&self.0);
+        let core = Arc::clone(&self.core);
         Box::pin(async move {
             let done = tokio::task::spawn_blocking(move || core.list()).await;
             done.unwrap_or_else(|error| Err(host::unavailable("list the cages", error)))

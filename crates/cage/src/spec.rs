@@ -39,11 +39,22 @@ pub enum Image {
     Builtin,
     /// A root file system unpacked in a directory of the host; native back end only.
     Directory(PathBuf),
-    /// An image that the engine has or can pull; Docker back end only.
+    /// Another image, by a [`Reference`](crate::image::Reference) as text: of the local engine, a registry, an OCI
+    /// layout or an archive.
     Oci(String),
 }
 
 impl CageSpec {
+    /// The cage's command with the image's own behind it, which the init runs when the Claw has none.
+    pub(crate) fn command_with(&self, own: &[String]) -> Vec<String> {
+        let mut command = self.command.clone();
+        if !own.is_empty() && self.command == Self::init() {
+            command.push("--".to_owned());
+            command.extend_from_slice(own);
+        }
+        command
+    }
+
     /// [`INIT`] as a command.
     pub fn init() -> Vec<String> {
         INIT.map(str::to_owned).to_vec()

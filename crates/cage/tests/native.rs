@@ -151,20 +151,6 @@ async fn a_cage_that_cannot_be_made_exactly_as_asked_does_not_run() {
 }
 
 #[tokio::test]
-async fn an_image_of_another_back_end_is_refused() {
-    let dir = common::directory();
-    let backend = native(dir.path());
-    let spec = CageSpec {
-        image: Image::Oci("acme/agent:1".to_owned()),
-        ..spec(dir.path())
-    };
-    assert!(matches!(
-        backend.create(&spec).await,
-        Err(CageError::Refused { .. })
-    ));
-}
-
-#[tokio::test]
 async fn every_probe_of_a_selftest_leaves_the_cage_running() {
     let dir = common::directory();
     let backend = native(dir.path());

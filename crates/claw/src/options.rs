@@ -18,6 +18,8 @@ pub(crate) struct Options {
     pub(crate) doors: SocketAddr,
     /// The HTTP proxy.
     pub(crate) proxy: SocketAddr,
+    /// The image's own command, which runs when the Claw has none.
+    pub(crate) image_command: Vec<String>,
 }
 
 /// A command line that is not understood.
@@ -40,7 +42,8 @@ pub(crate) enum OptionsError {
 }
 
 impl Options {
-    /// Reads `--claw-dir DIR`, `--data DIR`, `--doors ADDR` and `--proxy ADDR`; none is needed in a cage.
+    /// Reads `--claw-dir DIR`, `--data DIR`, `--doors ADDR` and `--proxy ADDR`; none is needed in a cage. After `--`
+    /// comes the image's own command.
     ///
     /// # Errors
     /// When an argument is unknown, incomplete or malformed.
@@ -50,9 +53,14 @@ impl Options {
             data_dir: contract::DATA_DIR.into(),
             doors: address("--doors", contract::DOORS_ADDR)?,
             proxy: address("--proxy", contract::PROXY_ADDR)?,
+            image_command: Vec::new(),
         };
         let mut args = args.iter();
         while let Some(flag) = args.next() {
+            if flag == "--" {
+                options.image_command = args.cloned().collect();
+                break;
+            }
             let mut value = || args.next().ok_or_else(|| OptionsError::Missing(flag.clone()));
             match flag.as_str() {
                 "--claw-dir" => options.claw_dir = value()?.into(),

@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod get;
 pub(crate) mod grant;
 pub(crate) mod guardrail;
+pub(crate) mod image;
 pub(crate) mod parts;
 pub(crate) mod secret;
 pub(crate) mod shell;

@@ -19,8 +19,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     commands::{
-        apply, audit, claw, connection, connector, doctor, get, grant, guardrail, parts, secret, shell,
-        status, up,
+        apply, audit, claw, connection, connector, doctor, get, grant, guardrail, image, parts, secret,
+        shell, status, up,
     },
     context::Context,
     failure::{Exit, Failure},
@@ -74,6 +74,8 @@ enum Command {
     #[command(subcommand)]
     Guardrail(guardrail::Command),
     #[command(subcommand)]
+    Image(image::Command),
+    #[command(subcommand)]
     Secret(secret::Command),
     #[command(subcommand)]
     Audit(audit::Command),
@@ -111,6 +113,7 @@ fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Connection(command) => block_on(connection::run(context, command)),
         Command::Grant(command) => block_on(grant::run(context, command)),
         Command::Guardrail(command) => block_on(guardrail::run(context, command)),
+        Command::Image(command) => image::run(context, &command),
         Command::Secret(command) => block_on(secret::run(context, command)),
         Command::Audit(command) => block_on(audit::run(context, command)),
         Command::Completion(args) => shell::completion(Cli::command(), &args),

@@ -56,6 +56,10 @@ pub(crate) struct Run {
     pub(crate) tmp_bytes: u64,
     /// The log is two files of at most this size.
     pub(crate) log_bytes: u64,
+    /// Variables on top of our own, `NAME=value`.
+    pub(crate) env: Vec<Vec<u8>>,
+    /// Where the command starts; `/data` when it is not said or not there.
+    pub(crate) directory: Option<PathBuf>,
     pub(crate) command: Vec<Vec<u8>>,
 }
 
@@ -157,6 +161,22 @@ impl Flags {
         }
     }
 
+    fn variables(&mut self) -> Result<Vec<Vec<u8>>> {
+        let mut variables = Vec::new();
+        while let Some(variable) = self.optional("--env") {
+            let variable = variable.into_vec();
+            if variable
+                .iter()
+                .position(|byte| *byte == b'=')
+                .is_none_or(|at| at == 0)
+            {
+                return Err(Fault::new("`--env` is not `NAME=value`"));
+            }
+            variables.push(variable);
+        }
+        Ok(variables)
+    }
+
     fn data(&mut self) -> Result<Data> {
         if self.given.iter().any(|(given, _)| given == "--data-image") {
             self.path("--data-image").map(Data::Image)
@@ -189,6 +209,8 @@ impl Flags {
             pids: self.number("--pids")?,
             tmp_bytes: self.number("--tmp-bytes")?,
             log_bytes: self.number("--log-bytes")?,
+            env: self.variables()?,
+            directory: self.optional("--directory").map(PathBuf::from),
             command: self.take_command()?,
         })
     }
@@ -252,6 +274,7 @@ mod tests {
             format!("{RUN} --"),
             RUN.to_owned(),
             RUN.replace("--etc /e", "--etc e") + " -- /x",
+            format!("{RUN} --env NONE -- /x"),
             RUN.replace("--pids 64 ", "") + " -- /x",
             "dance -- /x".to_owned(),
         ] {

@@ -4,7 +4,7 @@
 //! The bounding set goes before the user id changes: the other way round the kernel has taken the right to shrink
 //! it already, and it would silently stay full.
 
-use std::{ffi::CString, fs::File, io};
+use std::{ffi::CString, fs::File, io, path::Path};
 
 use landlock::{
     ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope,
@@ -26,7 +26,7 @@ use crate::{
     seccomp, sys,
 };
 
-/// All that a program of the cage finds in its environment; nothing comes from the host.
+/// What a program of the cage finds in its environment, unless its image says otherwise; nothing comes from the host.
 const ENVIRONMENT: [&str; 4] = [
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME=/data",
@@ -64,12 +64,31 @@ pub(crate) fn take_identity(inside: u32, privileged: bool) -> Result<()> {
     set_thread_res_uid(user, user, user).during("take the cage's user id")
 }
 
+/// The program to become.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Program<'a> {
+    pub(crate) command: &'a [Vec<u8>],
+    /// Variables on top of [`ENVIRONMENT`].
+    pub(crate) env: &'a [Vec<u8>],
+    /// Where it starts; `/data` when that is not there.
+    pub(crate) directory: Option<&'a Path>,
+}
+
 /// Confines the process for good and becomes the program.
-pub(crate) fn become_program(command: &[Vec<u8>], pids: u64, role: Role) -> Result<std::convert::Infallible> {
-    let command = c_strings(command.iter().map(Vec::as_slice))?;
-    let environment = c_strings(ENVIRONMENT.iter().map(|text| text.as_bytes()))?;
+pub(crate) fn become_program(
+    program: Program<'_>,
+    pids: u64,
+    role: Role,
+) -> Result<std::convert::Infallible> {
+    let command = c_strings(program.command.iter().map(Vec::as_slice))?;
+    let environment = c_strings(environment(program.env).into_iter())?;
     umask(Mode::from_raw_mode(0o022));
-    std::env::set_current_dir("/data").during("enter /data")?;
+    let elsewhere = program
+        .directory
+        .is_some_and(|dir| std::env::set_current_dir(dir).is_ok());
+    if !elsewhere {
+        std::env::set_current_dir("/data").during("enter /data")?;
+    }
     // An init leads its session already when it is asked; a guest never does.
     let _ = setsid();
     lower_limits(pids)?;
@@ -86,6 +105,16 @@ pub(crate) fn become_program(command: &[Vec<u8>], pids: u64, role: Role) -> Resu
         "cannot run {}: {error}",
         program.unwrap_or_default()
     )))
+}
+
+/// Our own variables where `more` has none of that name, then `more`.
+fn environment(more: &[Vec<u8>]) -> Vec<&[u8]> {
+    fn name(variable: &[u8]) -> &[u8] {
+        variable.split(|byte| *byte == b'=').next().unwrap_or_default()
+    }
+    let ours = ENVIRONMENT.iter().map(|text| text.as_bytes());
+    let ours = ours.filter(|own| more.iter().all(|other| name(other) != name(own)));
+    ours.chain(more.iter().map(Vec::as_slice)).collect()
 }
 
 fn c_strings<'a>(texts: impl Iterator<Item = &'a [u8]>) -> Result<Vec<CString>> {

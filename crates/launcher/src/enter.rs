@@ -16,7 +16,7 @@ use rustix::{
 
 use crate::{
     args::Exec,
-    confine::{self, Role},
+    confine::{self, Program, Role},
     fault::{During, Fault, Result},
     namespaces, shim,
     sys::{self, Side},
@@ -42,7 +42,12 @@ pub(crate) fn run(exec: &Exec) -> Result<ExitCode> {
 
 fn confine_and_run(exec: &Exec, privileged: bool) -> Result<std::convert::Infallible> {
     confine::take_identity(exec.inside, privileged)?;
-    confine::become_program(&exec.command, exec.pids, Role::Guest)
+    let program = Program {
+        command: &exec.command,
+        env: &[],
+        directory: None,
+    };
+    confine::become_program(program, exec.pids, Role::Guest)
 }
 
 /// Joins the namespaces of the init, after making sure that it is the init.

@@ -15,15 +15,18 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    fs::{Mode, OFlags, fcntl_setfl},
+    fs::{FlockOperation, Mode, OFlags, fcntl_setfl, flock},
     io::Errno,
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, WaitOptions, WaitStatus, geteuid, setsid, umask, waitpid},
+    process::{
+        Pid, Signal, WaitOptions, WaitStatus, geteuid, set_parent_process_death_signal, setsid, umask,
+        waitpid,
+    },
 };
 
 use crate::{
     args::{Data, Run},
-    confine::{self, Role},
+    confine::{self, Program, Role},
     fault::{During, Fault, Result},
     loopdev, namespaces, network, rootfs,
     staging::{self, Sources},
@@ -34,6 +37,8 @@ const READY: &[u8] = b"running\n";
 
 /// Makes the cage. Returns in the launcher once the cage's program runs; the shim does not return.
 pub(crate) fn start(run: &Run) -> Result<()> {
+    die_with_the_back_end()?;
+    let lock = lock(run)?;
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).during("make a pipe")?;
     match sys::clone(0).during("fork")? {
         Side::Parent { .. } => {
@@ -43,7 +48,7 @@ pub(crate) fn start(run: &Run) -> Result<()> {
         Side::Child => {
             drop(reader);
             let mut launcher = File::from(writer);
-            let code = match live(run, &mut launcher) {
+            let code = match live(run, &mut launcher, &lock) {
                 Ok(()) => 0,
                 Err(fault) => {
                     // After "running" nobody listens any more, and the state file has the truth.
@@ -54,6 +59,19 @@ pub(crate) fn start(run: &Run) -> Result<()> {
             sys::exit_now(code);
         }
     }
+}
+
+/// Until the cage runs, the launcher ends with whoever started it; the shim then has nobody to answer and ends too.
+fn die_with_the_back_end() -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).during("be tied to the back end")
+}
+
+/// Held while a cage is being made, so that nobody takes it away or makes it again meanwhile. Launcher and shim share
+/// it; it goes with them.
+fn lock(run: &Run) -> Result<File> {
+    let lock = File::open(&run.state).during("open the cage's directory")?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).during("have the cage for itself")?;
+    Ok(lock)
 }
 
 /// What the shim said before it was done or gone.
@@ -92,7 +110,7 @@ impl Channels {
 }
 
 /// The shim's whole life.
-fn live(run: &Run, launcher: &mut File) -> Result<()> {
+fn live(run: &Run, launcher: &mut File, lock: &File) -> Result<()> {
     setsid().during("make a session")?;
     confine::redirect(None).during("let go of the standard descriptors")?;
     umask(Mode::from_raw_mode(0o022));
@@ -117,6 +135,7 @@ fn live(run: &Run, launcher: &mut File) -> Result<()> {
             umask(Mode::from_raw_mode(0o077));
             confine::forswear()?;
             launcher.write_all(READY).during("answer the launcher")?;
+            flock(lock, FlockOperation::Unlock).during("let go of the cage's directory")?;
             confine::redirect(None).during("let go of the launcher")?;
             *launcher = File::open("/dev/null").during("let go of the launcher")?;
             stay(run, child, &pidfd, output.0, &exits)
@@ -162,7 +181,12 @@ fn be_init(
     rootfs::enter(sources, run.tmp_bytes)?;
     let output = File::from(channels.output.1.try_clone().during("keep the output")?);
     confine::redirect(Some(&output)).during("point the output at the log")?;
-    confine::become_program(&run.command, run.pids, Role::Init)
+    let program = Program {
+        command: &run.command,
+        env: &run.env,
+        directory: run.directory.as_deref(),
+    };
+    confine::become_program(program, run.pids, Role::Init)
 }
 
 /// Copies output and waits, until the init has ended and all it said is written.

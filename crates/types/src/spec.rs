@@ -103,7 +103,7 @@ pub enum Agent {
     Builtin,
     /// A container image with a command of its own.
     Image {
-        /// The image's reference in the back end's engine.
+        /// Where the image is: `oci:`, `oci-archive:` or `docker:` and a place, or a name in a registry.
         image: String,
         /// The command; empty means the image's own.
         #[serde(default)]

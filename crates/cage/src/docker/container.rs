@@ -8,9 +8,11 @@ use bollard::models::{
     HostConfigLogConfig, Mount, MountType, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
-use super::volume::Volumes;
+use clawstaff_types::Digest;
+
+use super::{image::Ready, volume::Volumes};
 use crate::{
-    CAGE_UID, TMP_BYTES,
+    TMP_BYTES,
     backend::CageError,
     id::CageId,
     seccomp,
@@ -22,6 +24,9 @@ use crate::{
 pub(super) const CAGE: &str = "clawstaff.cage";
 /// Label: whose cage it is among the installations on one engine.
 pub(super) const OWNER: &str = "clawstaff.owner";
+/// Labels: the image as the spec names it, and the spec's revision.
+const REFERENCE: &str = "clawstaff.image";
+const REVISION: &str = "clawstaff.revision";
 /// Label: digest of the description, to notice that nothing changed.
 const DIGEST: &str = "clawstaff.digest";
 const SHM_BYTES: i64 = 16 << 20;
@@ -93,7 +98,7 @@ pub(super) fn admit(spec: &CageSpec) -> Result<(), CageError> {
 /// The whole description.
 pub(super) fn body(
     spec: &CageSpec,
-    image: &str,
+    image: &Ready,
     owner: &str,
     volumes: &Volumes,
     claw: &Path,
@@ -103,12 +108,12 @@ pub(super) fn body(
         ..host_config(spec)?
     };
     Ok(ContainerCreateBody {
-        image: Some(image.to_owned()),
+        image: Some(image.name.clone()),
         hostname: Some(spec.claw.to_string()),
-        user: Some(format!("{CAGE_UID}:{CAGE_UID}")),
-        // As the entry point, so that the image's own is out of the play.
-        entrypoint: Some(spec.command.clone()),
-        working_dir: Some("/data".to_owned()),
+        user: Some(format!("{0}:{0}", image.run.uid())),
+        // As the entry point, so that the image's own is out of the play: the init runs it.
+        entrypoint: Some(spec.command_with(&image.run.command)),
+        working_dir: Some(image.run.directory.clone().unwrap_or_else(|| "/data".to_owned())),
         env: Some(
             ["HOME=/data", "LANG=C.UTF-8", "TMPDIR=/tmp"]
                 .map(str::to_owned)
@@ -122,8 +127,9 @@ pub(super) fn body(
             (CAGE.to_owned(), spec.id.to_string()),
             (OWNER.to_owned(), owner.to_owned()),
             ("clawstaff.claw".to_owned(), spec.claw.to_string()),
-            ("clawstaff.revision".to_owned(), spec.revision.to_string()),
-            (DIGEST.to_owned(), description_digest(spec, image)?),
+            (REVISION.to_owned(), spec.revision.to_string()),
+            (REFERENCE.to_owned(), reference_of(spec)),
+            (DIGEST.to_owned(), description_digest(spec, &image.name)?),
         ])),
         ..ContainerCreateBody::default()
     })
@@ -135,6 +141,28 @@ fn description_digest(spec: &CageSpec, image: &str) -> Result<String, String> {
     text.extend_from_slice(image.as_bytes());
     text.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes());
     Ok(hex::encode(digest(&SHA256, &text)))
+}
+
+fn reference_of(spec: &CageSpec) -> String {
+    match &spec.image {
+        Image::Oci(reference) => reference.clone(),
+        Image::Builtin | Image::Directory(_) => String::new(),
+    }
+}
+
+/// The image that a container of the same revision was made from.
+pub(super) fn image_of(found: &ContainerInspectResponse, spec: &CageSpec) -> Option<String> {
+    let labels = found.config.as_ref()?.labels.as_ref()?;
+    let same = labels.get(REVISION) == Some(&spec.revision.to_string())
+        && labels.get(REFERENCE) == Some(&reference_of(spec));
+    found.image.clone().filter(|_| same)
+}
+
+/// The image of a cage that has one of other people.
+pub(super) fn image_digest(found: &ContainerInspectResponse) -> Option<Digest> {
+    let labels = found.config.as_ref()?.labels.as_ref()?;
+    labels.get(REFERENCE).filter(|reference| !reference.is_empty())?;
+    found.image.as_ref()?.parse().ok()
 }
 
 /// Whether a container was made from this description.

@@ -20,8 +20,8 @@ pub(super) struct Volumes {
     /// Below it, for each cage, `<id>/storage.img` mounted on `<id>/disk`; the cage gets `<id>/disk/data`, which
     /// exists only while it is mounted.
     directory: Option<PathBuf>,
-    /// The host's user that is the cage's, which `userns-remap` shifts.
-    user: u32,
+    /// The host's user that is a container's root, which `userns-remap` shifts.
+    first_user: u32,
     enforcement: Enforcement,
 }
 
@@ -34,7 +34,7 @@ impl Volumes {
         );
         Self {
             directory: None,
-            user: CAGE_UID,
+            first_user: 0,
             enforcement,
         }
     }
@@ -51,7 +51,7 @@ impl Volumes {
         match tools() {
             Enforcement::Enforced => Self {
                 directory: Some(directory),
-                user: first_user(info.docker_root_dir.as_deref().unwrap_or_default()) + CAGE_UID,
+                first_user: first_user(info.docker_root_dir.as_deref().unwrap_or_default()),
                 enforcement: Enforcement::Enforced,
             },
             missing @ Enforcement::NotEnforced { .. } => Self {
@@ -90,22 +90,27 @@ impl Volumes {
             .collect()
     }
 
-    /// Makes the cage's storage and mounts it; the engine wants to see what it will bind.
-    pub(super) async fn make(&self, spec: &CageSpec) -> io::Result<()> {
+    /// Makes the cage's storage and mounts it; the engine wants to see what it will bind. `user` is the cage's, as
+    /// it sees itself.
+    pub(super) async fn make(&self, spec: &CageSpec, user: u32) -> io::Result<()> {
         let (Some(place), Some(directory)) = (self.place(&spec.id), self.directory.clone()) else {
             return Ok(());
         };
         let bytes = spec.limits.storage.0;
         off_thread(move || make_image(&directory.join("templates"), &place, bytes)).await?;
-        self.attach(&spec.id).await
+        self.mount(&spec.id, user).await
     }
 
     /// Mounts the cage's storage if it is not mounted.
     pub(super) async fn attach(&self, id: &CageId) -> io::Result<()> {
+        self.mount(id, CAGE_UID).await
+    }
+
+    async fn mount(&self, id: &CageId, user: u32) -> io::Result<()> {
         let Some(place) = self.place(id) else {
             return Ok(());
         };
-        let user = self.user;
+        let user = self.first_user.saturating_add(user);
         off_thread(move || attach(&place, user)).await
     }
 

@@ -9,12 +9,14 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
 use clawstaff_types::spec::Limit;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::{FlockOperation, flock},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
@@ -22,16 +24,19 @@ use super::{
     NativeConfig,
     cgroup::Cgroups,
     host::{self, unavailable},
+    images::{self, Pinned},
     launch::{self, Launch},
     record::{self, Process, Record, Running},
     run_exec::Ready,
     users,
 };
 use crate::{
+    CAGE_UID,
     backend::{CageError, During},
     builtin::{self, Builtin},
     capability::{Capabilities, Enforcement},
     id::CageId,
+    image::{Images, RunConfig},
     observed::{Exit, ExitReason, Observed, Stats},
     spec::{CageSpec, Image},
     storage, tail,
@@ -46,6 +51,7 @@ pub(super) struct Core {
     root: bool,
     cgroups: Cgroups,
     builtin: Builtin,
+    images: Images,
     locks: Mutex<HashMap<CageId, Arc<Mutex<()>>>>,
 }
 
@@ -74,11 +80,23 @@ impl Core {
         let builtin =
             Builtin::new(&config.claw).map_err(|error| unavailable("read the `claw` program", error))?;
         let root = host::is_root();
+        let cages = config.state_dir.join("cages");
+        let held = |id: &CageId| {
+            fs::read_to_string(cages.join(id.as_str()).join("user"))
+                .ok()?
+                .trim()
+                .parse()
+                .ok()
+        };
+        users::sweep(&config.state_dir.join("users"), held)
+            .map_err(|error| unavailable("look after the cages' user ids", error))?;
         let cgroups = Cgroups::of_this_host(&config.state_dir, root);
         Ok(Self {
-            config,
             root,
             cgroups,
+            images: Images::at(config.state_dir.join("images/oci"), builtin.clone())
+                .map_err(|error| unavailable("make a directory for images", error))?,
+            config,
             builtin,
             locks: Mutex::default(),
         })
@@ -110,29 +128,25 @@ impl Core {
         }
     }
 
-    pub(super) fn create(&self, spec: &CageSpec) -> Result<(), CageError> {
+    /// Makes the cage. `image` is there for an image of other people.
+    pub(super) fn create(&self, spec: &CageSpec, image: Option<Pinned>) -> Result<(), CageError> {
         self.alone(&spec.id, || {
-            self.admit(spec)?;
             let dir = self.dir(&spec.id);
             fs::create_dir_all(dir.join("stage")).during(&spec.id, "make its directory")?;
             self.make_user(&spec.id, &dir)?;
             self.make_storage(spec, &dir)?;
+            images::write(&dir, image.as_ref()).during(&spec.id, "write down its image")?;
             write_spec(spec, &dir).during(&spec.id, "write its spec")
         })
     }
 
-    fn admit(&self, spec: &CageSpec) -> Result<(), CageError> {
+    pub(super) fn admit(&self, spec: &CageSpec) -> Result<(), CageError> {
         let refused = |why: String| {
             Err(CageError::Refused {
                 id: spec.id.clone(),
                 why,
             })
         };
-        if let Image::Oci(image) = &spec.image {
-            return refused(format!(
-                "the image `{image}` needs the docker back end; the native one takes a directory"
-            ));
-        }
         if !spec
             .command
             .first()
@@ -214,10 +228,11 @@ impl Core {
     pub(super) fn start(&self, id: &CageId) -> Result<(), CageError> {
         self.alone(id, || {
             let spec = self.spec(id)?;
+            self.settled(id)?;
             if matches!(self.observe(id)?, Observed::Running { .. } | Observed::Paused) {
                 return Ok(());
             }
-            let image = self.image(&spec)?;
+            let (image, run) = self.image(&spec)?;
             self.cgroups.remove(id).during(id, "remove its old cgroups")?;
             self.cgroups
                 .create(id, &spec.limits)
@@ -233,6 +248,7 @@ impl Core {
                 group,
                 cgroups: self.cgroups.dirs(id),
                 oom: self.cgroups.oom_file(id),
+                run: &run,
             };
             launch.run().map_err(|detail| CageError::Failed {
                 id: id.clone(),
@@ -242,18 +258,37 @@ impl Core {
         })
     }
 
-    fn image(&self, spec: &CageSpec) -> Result<PathBuf, CageError> {
+    /// The root file system, and how it wants to run.
+    fn image(&self, spec: &CageSpec) -> Result<(PathBuf, RunConfig), CageError> {
         match &spec.image {
             Image::Builtin => self
                 .builtin
                 .directory(&self.config.state_dir.join("images"))
-                .during(&spec.id, "assemble its image"),
-            Image::Directory(path) => Ok(path.clone()),
-            Image::Oci(_) => Err(CageError::Refused {
-                id: spec.id.clone(),
-                why: "needs the docker back end".into(),
-            }),
+                .during(&spec.id, "assemble its image")
+                .map(|place| (place, RunConfig::default())),
+            Image::Directory(path) => Ok((path.clone(), RunConfig::default())),
+            Image::Oci(_) => {
+                let pinned = images::read(&self.dir(&spec.id)).during(&spec.id, "find its image")?;
+                Ok((self.images.root(&pinned.image.digest), pinned.image.run))
+            }
         }
+    }
+
+    /// What the cage's image was when its revision was made.
+    pub(super) fn pinned(&self, id: &CageId) -> Option<Pinned> {
+        images::read(&self.dir(id)).ok()
+    }
+
+    pub(super) const fn images(&self) -> &Images {
+        &self.images
+    }
+
+    /// Removes images that no cage has any more.
+    pub(super) fn forget_images(&self) -> io::Result<()> {
+        let cages = self.list().map_err(io::Error::other)?;
+        let kept = cages.iter().filter_map(|id| self.pinned(id));
+        self.images
+            .keep_only(&kept.map(|pinned| pinned.image.digest).collect())
     }
 
     pub(super) fn stop(&self, id: &CageId, grace: Duration) -> Result<(), CageError> {
@@ -262,12 +297,31 @@ impl Core {
 
     fn end(&self, id: &CageId, grace: Duration) -> Result<(), CageError> {
         let doing = "stop it";
+        self.settled(id)?;
         if let Record::Running(running) = record::read(&self.dir(id)).during(id, doing)?
             && running.is_of_this_boot()
         {
             self.end_running(id, &running, grace).during(id, doing)?;
         }
         self.cgroups.remove(id).during(id, "remove its cgroups")
+    }
+
+    /// Waits for a launcher that a back end before us has started: it holds the cage's directory until it is done.
+    fn settled(&self, id: &CageId) -> Result<(), CageError> {
+        let doing = "wait for a launcher that is making it";
+        let dir = match fs::File::open(self.dir(id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened.during(id, doing)?,
+        };
+        let end = Instant::now() + SETTLING;
+        loop {
+            match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < end => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                held => return held.during(id, doing),
+            }
+        }
     }
 
     fn end_running(&self, id: &CageId, running: &Running, grace: Duration) -> io::Result<()> {
@@ -390,13 +444,23 @@ impl Core {
         tail::of_log(&dir, tail_bytes).during(id, "read its log")
     }
 
+    /// The user id of the cage's processes, as they see it.
+    fn uid(&self, id: &CageId) -> u32 {
+        self.pinned(id).map_or(CAGE_UID, |pinned| pinned.image.run.uid())
+    }
+
     /// What the launcher needs to run a command in the cage.
     pub(super) fn exec_arguments(&self, id: &CageId) -> Result<Ready, CageError> {
         let spec = self.spec(id)?;
         match record::read(&self.dir(id)).during(id, "find its init")? {
             Record::Running(running) if running.is_of_this_boot() && running.init.lives() => Ok(Ready {
                 launcher: self.config.launcher.clone(),
-                line: launch::exec(running.init, &self.cgroups.dirs(id), spec.limits.pids),
+                line: launch::exec(
+                    running.init,
+                    self.uid(id),
+                    &self.cgroups.dirs(id),
+                    spec.limits.pids,
+                ),
             }),
             Record::None | Record::Running(_) | Record::Exited(_) => Err(CageError::NotRunning(id.clone())),
         }
@@ -452,7 +516,7 @@ fn tree_bytes(root: &Path) -> u64 {
     bytes
 }
 
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let next = path.with_extension("next");
     let mut file = fs::File::create(&next)?;
     io::Write::write_all(&mut file, content)?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::record::Process;
-use crate::{CAGE_UID, TMP_BYTES, spec::CageSpec};
+use crate::{TMP_BYTES, image::RunConfig, spec::CageSpec};
 
 /// Size of each of the two log files of a cage, in bytes.
 const LOG_BYTES: u64 = 1 << 20;
@@ -24,6 +24,8 @@ pub(super) struct Launch<'a> {
     pub(super) group: u32,
     pub(super) cgroups: Vec<PathBuf>,
     pub(super) oom: Option<PathBuf>,
+    /// How the image wants to run.
+    pub(super) run: &'a RunConfig,
 }
 
 impl Launch<'_> {
@@ -55,7 +57,7 @@ impl Launch<'_> {
         } else {
             line.flag("--data", self.dir.join("data"));
         }
-        line.flag("--uid", CAGE_UID.to_string());
+        line.flag("--uid", self.run.uid().to_string());
         line.flag("--host-uid", self.user.to_string())
             .flag("--host-gid", self.group.to_string());
         line.cgroups(&self.cgroups);
@@ -65,16 +67,22 @@ impl Launch<'_> {
         line.flag("--pids", self.spec.limits.pids.to_string());
         line.flag("--tmp-bytes", TMP_BYTES.to_string())
             .flag("--log-bytes", LOG_BYTES.to_string());
-        line.command(&self.spec.command)
+        for variable in &self.run.env {
+            line.flag("--env", variable);
+        }
+        if let Some(directory) = &self.run.directory {
+            line.flag("--directory", directory);
+        }
+        line.command(&self.spec.command_with(&self.run.command))
     }
 }
 
 /// The arguments of `exec` for a live cage, up to its command.
-pub(super) fn exec(init: Process, cgroups: &[PathBuf], pids: u32) -> Line {
+pub(super) fn exec(init: Process, uid: u32, cgroups: &[PathBuf], pids: u32) -> Line {
     let mut line = Line::new("exec");
     line.flag("--pid", init.pid.to_string())
         .flag("--started", init.started.to_string());
-    line.flag("--uid", CAGE_UID.to_string())
+    line.flag("--uid", uid.to_string())
         .flag("--pids", pids.to_string());
     line.cgroups(cgroups);
     line

@@ -42,6 +42,25 @@ pub(super) fn give_back(directory: &Path, number: u32) -> io::Result<()> {
     }
 }
 
+/// Takes back ids that were taken for a cage that a crash kept from writing its id down. `held` says which id a cage
+/// has.
+pub(super) fn sweep(directory: &Path, held: impl Fn(&CageId) -> Option<u32>) -> io::Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        read => read?,
+    };
+    for entry in entries.flatten() {
+        let number: Option<u32> = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let id = fs::read_to_string(entry.path())
+            .ok()
+            .and_then(|text| text.parse().ok());
+        if number.is_none() || id.and_then(|id| held(&id)) != number {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// The first id to try in a user namespace with this map: [`BASE`], or the upper half of its largest range.
 fn base(map: &str) -> Option<u32> {
     let ranges = map.lines().filter_map(|line| {
@@ -71,6 +90,22 @@ mod tests {
         give_back(dir.path(), one).unwrap();
         give_back(dir.path(), one).unwrap();
         assert_eq!(take(dir.path(), &id).unwrap(), one);
+    }
+
+    #[test]
+    fn an_id_that_no_cage_has_written_down_is_free_again_after_a_sweep() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = ("a-00000000".parse().unwrap(), "b-00000000".parse().unwrap());
+        let (kept, lost) = (take(dir.path(), &one).unwrap(), take(dir.path(), &two).unwrap());
+        // Killed between taking the id and saying for whom.
+        File::create(dir.path().join((lost + 1).to_string())).unwrap();
+        sweep(dir.path(), |id| (*id == one).then_some(kept)).unwrap();
+        let left: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+        assert_eq!(left, [kept.to_string().as_str()]);
     }
 
     #[test]

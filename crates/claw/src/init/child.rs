@@ -15,7 +15,8 @@ use crate::options::Options;
 /// This program itself, whatever it is called in the image.
 const MYSELF: &str = "/proc/self/exe";
 
-/// Starts the Claw's command, or the built-in agent when it has none, in a process group of its own.
+/// Starts the Claw's command, or its image's, or the built-in agent when there is neither, in a process group of its
+/// own.
 ///
 /// # Errors
 /// When the program cannot be started.
@@ -31,18 +32,15 @@ pub(super) fn start(file: &ClawFile, options: &Options) -> Result<Pid, InitError
         command.current_dir(home);
     }
     let child = command.spawn().map_err(|source| InitError::Start {
-        program: file
-            .command
-            .first()
-            .map_or("claw agent", String::as_str)
-            .to_owned(),
+        program: command.get_program().to_string_lossy().into_owned(),
         source,
     })?;
     Ok(Pid::from_child(&child))
 }
 
 fn program(file: &ClawFile, options: &Options) -> Command {
-    if let Some((program, args)) = file.command.split_first() {
+    let own = [&file.command, &options.image_command];
+    if let Some((program, args)) = own.into_iter().find_map(|command| command.split_first()) {
         let mut command = Command::new(program);
         command.args(args);
         return command;
