@@ -80,7 +80,7 @@ async fn a_destroyed_claw_leaves_with_its_cage_and_its_name_is_free_at_once() {
     assert_eq!(answer.json::<ClawView>().phase, Phase::Stopping);
     let state = bench.runner_state(0).await;
     assert!(state.claws.is_empty());
-    assert_eq!(state.destroyed, [old.cage.clone()]);
+    assert_eq!(state.destroyed.as_slice(), std::slice::from_ref(&old.cage));
     assert!(bench.gateway_state(0).await.grants.is_empty());
     assert_eq!(bench.claw("triage").await.phase, Phase::Stopping);
     bench.apply(triage()).await;
