@@ -6,11 +6,7 @@
 use std::{
     future::Future,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc,
-    },
+    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
@@ -41,11 +37,10 @@ fn main() {
     // A thread for each side, with a runtime of its own: what the process spends beyond the two others is the
     // gateway's, the log's threads included.
     let dir = tempfile::tempdir().unwrap();
-    let service_cpu = Arc::new(AtomicU64::new(0));
-    let port = on_its_own_thread("service", service(Arc::clone(&service_cpu)));
+    let port = on_its_own_thread("service", service());
     let doors = dir.path().to_owned();
     let _gateway = on_its_own_thread("gateway", async move { gateway(&doors, port).await });
-    runtime().block_on(run(dir.path(), port, &service_cpu));
+    runtime().block_on(run(dir.path(), port));
 }
 
 /// Runs `work` on a new thread, gives its result, and keeps its runtime going.
@@ -78,7 +73,7 @@ enum Way {
     Mcp,
 }
 
-async fn run(dir: &Path, port: u16, service: &AtomicU64) {
+async fn run(dir: &Path, port: u16) {
     for callers in [1, 16] {
         println!("\n{callers} at a time");
         println!(
@@ -91,7 +86,7 @@ async fn run(dir: &Path, port: u16, service: &AtomicU64) {
             ("gateway, HTTP", Way::Http),
             ("gateway, MCP", Way::Mcp),
         ] {
-            let cost = measure(dir, port, way, callers, service).await;
+            let cost = measure(dir, port, way, callers).await;
             if matches!(way, Way::Direct) {
                 direct = cost.p50;
             }
@@ -113,16 +108,15 @@ struct Cost {
     cpu_micros: f64,
 }
 
-async fn measure(dir: &Path, port: u16, way: Way, callers: u32, service: &AtomicU64) -> Cost {
+async fn measure(dir: &Path, port: u16, way: Way, callers: u32) -> Cost {
     let mut clients = Vec::new();
     for _ in 0..callers {
         clients.push(connected(dir, port, way).await);
     }
     together(&mut clients, way, WARM_UP).await;
-    let others = || thread_cpu() + Duration::from_nanos(service.load(Ordering::Relaxed));
-    let (begun, before) = (Instant::now(), cpu().saturating_sub(others()));
+    let (begun, before) = (Instant::now(), gateway_cpu());
     let mut times = together(&mut clients, way, CALLS / callers).await;
-    let spent = cpu().saturating_sub(others()).saturating_sub(before);
+    let spent = gateway_cpu().saturating_sub(before);
     let calls = times.len() as f64;
     times.sort_unstable();
     let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap();
@@ -177,17 +171,23 @@ async fn call(client: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes
     assert!(status.is_success(), "{status}: {body:?}");
 }
 
-fn cpu() -> Duration {
-    spent(rustix::time::ClockId::ProcessCPUTime)
-}
-
-fn thread_cpu() -> Duration {
-    spent(rustix::time::ClockId::ThreadCPUTime)
-}
-
-fn spent(clock: rustix::time::ClockId) -> Duration {
-    let spent = rustix::time::clock_gettime(clock);
-    Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).unwrap())
+/// CPU time of every thread but the client's (the process's first) and the service's, by `/proc`.
+fn gateway_cpu() -> Duration {
+    let first = std::process::id().to_string();
+    let mut nanos = 0;
+    for thread in std::fs::read_dir("/proc/self/task").unwrap() {
+        let thread = thread.unwrap();
+        let read = |name: &str| std::fs::read_to_string(thread.path().join(name)).unwrap();
+        if thread.file_name() != *first && read("comm") != "service\n" {
+            nanos += read("schedstat")
+                .split(' ')
+                .next()
+                .unwrap()
+                .parse::<u64>()
+                .unwrap();
+        }
+    }
+    Duration::from_nanos(nanos)
 }
 
 fn request(path: &str, body: &str) -> Request<Full<Bytes>> {
@@ -236,23 +236,18 @@ where
     sender
 }
 
-/// A service that says yes, and keeps its thread's CPU time in `spent`, in nanoseconds.
-async fn service(spent: Arc<AtomicU64>) -> u16 {
+/// A service that says yes.
+async fn service() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
-            let spent = Arc::clone(&spent);
-            let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
-                let spent = Arc::clone(&spent);
-                async move {
-                    request.into_body().collect().await?;
-                    spent.store(u64::try_from(thread_cpu().as_nanos()).unwrap(), Ordering::Relaxed);
-                    let answer = Response::builder().header("content-type", "application/json");
-                    Ok::<_, hyper::Error>(answer.body(Full::<Bytes>::from(r#"{"ok":true}"#)).unwrap())
-                }
+            let answer = service_fn(|request: Request<hyper::body::Incoming>| async move {
+                request.into_body().collect().await?;
+                let answer = Response::builder().header("content-type", "application/json");
+                Ok::<_, hyper::Error>(answer.body(Full::<Bytes>::from(r#"{"ok":true}"#)).unwrap())
             });
             tokio::spawn(
                 hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer),

@@ -147,7 +147,8 @@ where
         server.http1_only()
     };
     let service = service_fn(move |request| {
-        let answer = handler(request);
+        // Boxed, because hyper moves it into its own state.
+        let answer = Box::pin(handler(request));
         async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
     let served = server

@@ -53,14 +53,15 @@ where
         return Err(crowded());
     };
     let gateway = Arc::clone(gateway);
-    let walk = tokio::spawn(async move {
+    // Boxed, so that starting a task moves a pointer and not the state of the whole walk.
+    let walk = Box::pin(async move {
         let who = Who::now(&gateway, &gateway.state.load(), &ask.claw);
         match straight(&gateway, &who, Arc::clone(&place), ask).await {
             Ok(response) => Ok(response),
             Err(stop) => Err(told(&gateway, &who, stop).await),
         }
     });
-    walk.await.unwrap_or_else(|error| {
+    tokio::spawn(walk).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a walk ended abruptly");
         Err(Refusal::internal())
     })
@@ -111,7 +112,7 @@ where
         Err(error) => return Err(settling.not_injected(error).await),
     };
     match gateway.upstream.send(credentialed, &gateway.waits).await {
-        Ok(answered) => settling.answered(answered).await,
+        Ok(answered) => Box::pin(settling.answered(answered)).await,
         Err(error) => Err(settling.not_forwarded(error).await),
     }
 }

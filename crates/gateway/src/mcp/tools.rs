@@ -219,6 +219,7 @@ impl ServerHandler for Tools {
         request: CallToolRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        self.call(request).await.map(CallToolResponse::Complete)
+        // Boxed, because rmcp moves the future of a handler several times before it is polled.
+        Box::pin(self.call(request)).await.map(CallToolResponse::Complete)
     }
 }
