@@ -10,6 +10,11 @@ use std::{
     path::Path,
 };
 
+use rustix::fs::OFlags;
+
+/// Zeroes written at a time.
+const FILL_BLOCK: usize = 1 << 20;
+
 /// The file system as the log needs it.
 ///
 /// * Trusted to keep what a sync has confirmed, and for nothing else: whatever it returns is checked again by
@@ -60,15 +65,30 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
     /// Reserves space for `bytes` bytes, or says that there is none. Doing nothing is allowed.
     fn allocate(&self, bytes: u64) -> io::Result<()>;
+    /// Fills the empty file with `bytes` zero bytes, a multiple of 4096. Not durable before a sync.
+    fn fill(&self, bytes: u64) -> io::Result<()> {
+        fill_by_writing(self, bytes)
+    }
     /// Makes the content (and the length) durable.
     fn sync_data(&self) -> io::Result<()>;
+}
+
+fn fill_by_writing<F: DiskFile + ?Sized>(file: &F, bytes: u64) -> io::Result<()> {
+    let zeroes = vec![0; FILL_BLOCK];
+    let mut at = 0;
+    while at < bytes {
+        let n = usize::try_from(bytes - at).unwrap_or(FILL_BLOCK).min(FILL_BLOCK);
+        write_all(file, zeroes.get(..n).unwrap_or_default(), at)?;
+        at += n as u64;
+    }
+    Ok(())
 }
 
 /// A held lock.
 pub trait Guard: fmt::Debug + Send + Sync {}
 
 /// Writes all of `bytes`. Goes on after a short write, never after an error.
-pub(crate) fn write_all(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+pub(crate) fn write_all<F: DiskFile + ?Sized>(file: &F, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         let n = match file.write_at(bytes, offset) {
             // Nothing was written yet; this is not a failure.
@@ -202,6 +222,27 @@ struct RealGuard {
 
 impl Guard for RealGuard {}
 
+impl RealFile {
+    /// Writes from aligned memory with `O_DIRECT`; `InvalidInput` where the file system has no such thing.
+    fn fill_directly(&self, bytes: u64) -> io::Result<()> {
+        const ALIGN: usize = 4096;
+        let flags = rustix::fs::fcntl_getfl(&self.0)?;
+        rustix::fs::fcntl_setfl(&self.0, flags | OFlags::DIRECT)?;
+        let zeroes = vec![0_u8; FILL_BLOCK + ALIGN];
+        let start = zeroes.as_ptr().align_offset(ALIGN);
+        let mut at = 0;
+        let mut filled = Ok(());
+        while at < bytes && filled.is_ok() {
+            let n = usize::try_from(bytes - at).unwrap_or(FILL_BLOCK).min(FILL_BLOCK);
+            let block = zeroes.get(start..start + n).unwrap_or_default();
+            filled = self.0.write_all_at(block, at);
+            at += n as u64;
+        }
+        rustix::fs::fcntl_setfl(&self.0, flags)?;
+        filled
+    }
+}
+
 impl DiskFile for RealFile {
     fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
@@ -230,6 +271,14 @@ impl DiskFile for RealFile {
         match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, bytes) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) | Ok(()) => Ok(()),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    fn fill(&self, bytes: u64) -> io::Result<()> {
+        // Past the page cache: nobody reads these zeroes, and copying them takes a processor from those who work.
+        match self.fill_directly(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => fill_by_writing(self, bytes),
+            filled => filled,
         }
     }
 

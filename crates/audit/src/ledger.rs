@@ -9,7 +9,10 @@ use clawstaff_types::Digest;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{Heading, Phase, Stream};
+use crate::{
+    entry::{Phase, Stream},
+    heading::Heading,
+};
 
 /// A rule that an entry breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,7 +84,7 @@ impl Ledger {
     }
 
     /// Takes note of the entry at `index`, which was checked.
-    pub(crate) fn apply(&mut self, index: u64, stream: Stream, phase: Phase, call: Digest, time: Timestamp) {
+    pub(crate) fn apply(&mut self, index: u64, stream: &Stream, phase: Phase, call: Digest, time: Timestamp) {
         match phase {
             Phase::Intent => {
                 self.open.insert(index, (stream.clone(), call));
@@ -91,7 +94,10 @@ impl Ledger {
             }
             Phase::Fact => {}
         }
-        *self.next_seq.entry(stream).or_default() += 1;
+        match self.next_seq.get_mut(stream) {
+            Some(next) => *next += 1,
+            None => drop(self.next_seq.insert(stream.clone(), 1)),
+        }
         self.last_time = Some(time);
     }
 

@@ -40,6 +40,7 @@
 pub mod checkpoint;
 pub mod disk;
 pub mod entry;
+mod heading;
 mod ledger;
 pub mod log;
 pub mod note;
@@ -54,7 +55,7 @@ pub mod verify;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use entry::{Draft, Entry, EntryError, Phase, Stored, Stream};
 pub use log::{
-    AppendError, DEFAULT_SEGMENT_BYTES, Environment, Log, OpenError, Options, PruneError, Pruned, ReadError,
-    Receipt, Recovery, Unfinished,
+    AppendError, DEFAULT_SEGMENT_BYTES, Environment, Log, OpenError, Options, Priority, PruneError, Pruned,
+    ReadError, Receipt, Recovery, Unfinished,
 };
 pub use note::{NoteError, SigningKey, VerifyingKey};

@@ -6,8 +6,10 @@
 //! from which opening (`log/open.rs`) reads on.
 
 mod begin;
+mod clock;
 mod commit;
 mod open;
+mod priority;
 mod prune;
 mod publish;
 mod queue;
@@ -39,6 +41,7 @@ use self::{
 };
 pub use self::{
     open::OpenError,
+    priority::Priority,
     prune::{PruneError, Pruned},
     read::ReadError,
     receipt::Receipt,
@@ -84,8 +87,14 @@ pub struct Environment {
     pub disk: Arc<dyn Disk>,
     /// The time.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// A clock that nobody can set, to tell when the other one jumps: time since any fixed moment.
+    pub steady: Arc<dyn Fn() -> Duration + Send + Sync>,
     /// The shortest time between two publications of the checkpoint file. Durability does not wait for it.
     pub publish_every: Duration,
+    /// How long a batch may take to become durable. While one takes longer, appends that wait behind it and new ones
+    /// are refused with [`AppendError::Slow`]; those in the batch itself are answered when the disk does, since
+    /// nobody can say before that whether they are in the log.
+    pub slow_after: Duration,
 }
 
 impl Default for Environment {
@@ -93,7 +102,9 @@ impl Default for Environment {
         Self {
             disk: Arc::new(RealDisk),
             clock: Arc::new(Timestamp::now),
+            steady: Arc::new(clock::since_boot),
             publish_every: Duration::from_millis(100),
+            slow_after: Duration::from_secs(5),
         }
     }
 }
@@ -103,6 +114,7 @@ impl fmt::Debug for Environment {
         f.debug_struct("Environment")
             .field("disk", &self.disk)
             .field("publish_every", &self.publish_every)
+            .field("slow_after", &self.slow_after)
             .finish_non_exhaustive()
     }
 }
@@ -161,6 +173,22 @@ pub enum AppendError {
     /// acts under way can be settled; appends go on by themselves when there is space again.
     #[error("no space left for the audit log")]
     NoSpace,
+    /// The clock has jumped. Outcomes are taken meanwhile; appends go on by themselves when the clock is back, or
+    /// has stayed where it is for ten seconds.
+    #[error(
+        "the machine's clock has jumped by {seconds} seconds; the audit log waits whether it stays there"
+    )]
+    ClockJumped {
+        /// By how much.
+        seconds: i64,
+    },
+    /// The disk does not answer: what was handed in earlier is not durable yet. Appends go on by themselves when it
+    /// does.
+    #[error("the audit log's disk is too slow: a write has been waiting for {} seconds", .waiting.as_secs())]
+    Slow {
+        /// For how long so far.
+        waiting: Duration,
+    },
     /// A write or sync failed, and nothing more is written until the log is opened again. The entry may or may
     /// not be in the log then.
     #[error("the audit log has stopped: {why}")]
@@ -178,7 +206,26 @@ struct Pending {
     call: Digest,
     /// The leaf from its phase on.
     tail: Vec<u8>,
-    reply: oneshot::Sender<Result<Receipt, AppendError>>,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// What the committer says to a caller.
+#[derive(Debug)]
+struct Answer {
+    result: Result<Receipt, AppendError>,
+    /// Memory goes back to the thread that took it: letting go of another thread's costs both of them.
+    _draft: (Stream, Vec<u8>),
+}
+
+impl Pending {
+    /// Tells the caller, if it is still there to hear it.
+    fn answer(self, result: Result<Receipt, AppendError>) {
+        let answer = Answer {
+            result,
+            _draft: (self.stream, self.tail),
+        };
+        drop(self.reply.send(answer));
+    }
 }
 
 /// The last checkpoint over durable entries.
@@ -208,6 +255,7 @@ struct Shared {
     /// The oldest intent without an outcome; `u64::MAX` if there is none.
     oldest_open: AtomicU64,
     begin: Mutex<Begin>,
+    priority: OnceLock<Priority>,
 }
 
 impl Shared {
@@ -242,6 +290,7 @@ struct Inner {
     committer: Option<JoinHandle<()>>,
     maker: Option<JoinHandle<()>>,
     publisher: Option<JoinHandle<()>>,
+    watcher: Option<JoinHandle<()>>,
     /// Held while the log is pruned.
     pruning: Mutex<()>,
     /// Dropped last: the directory is ours until everything is written.
@@ -253,6 +302,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.queue.close();
         join(self.committer.take());
+        join(self.watcher.take());
         self.shelf.close();
         join(self.maker.take());
         self.shared.publisher.stop();
@@ -308,7 +358,7 @@ impl Log {
         let gone = |_| AppendError::Stopped {
             why: "its committer has ended".to_owned(),
         };
-        self.enqueue(draft)?.await.map_err(gone)?
+        self.enqueue(draft)?.await.map_err(gone)?.result
     }
 
     /// [`Log::append`] for threads that may block. Panics inside an asynchronous context.
@@ -319,11 +369,11 @@ impl Log {
         let gone = |_| AppendError::Stopped {
             why: "its committer has ended".to_owned(),
         };
-        self.enqueue(draft)?.blocking_recv().map_err(gone)?
+        self.enqueue(draft)?.blocking_recv().map_err(gone)?.result
     }
 
     /// Serialises here, on the caller's thread, and hands over.
-    fn enqueue(&self, draft: Draft) -> Result<oneshot::Receiver<Result<Receipt, AppendError>>, AppendError> {
+    fn enqueue(&self, draft: Draft) -> Result<oneshot::Receiver<Answer>, AppendError> {
         if let Some(why) = self.stopped() {
             return Err(AppendError::Stopped { why });
         }
@@ -351,6 +401,7 @@ impl Log {
         match self.inner.queue.push(pending) {
             Ok(()) => Ok(answer),
             Err(Refused::Full) => Err(AppendError::Busy),
+            Err(Refused::Slow(waiting)) => Err(AppendError::Slow { waiting }),
             Err(Refused::Closed) => Err(AppendError::Stopped {
                 why: "its committer has ended".to_owned(),
             }),
@@ -405,6 +456,11 @@ impl Log {
     pub fn prune(&self, before: u64) -> Result<Pruned, PruneError> {
         let _alone = self.inner.pruning.lock().unwrap_or_else(PoisonError::into_inner);
         self.inner.shared.prune(before)
+    }
+
+    /// How the thread that makes entries durable stands against other work; nothing while it is starting.
+    pub fn priority(&self) -> Option<Priority> {
+        self.inner.shared.priority.get().copied()
     }
 
     /// The log's name.

@@ -23,6 +23,8 @@ use crate::{
 /// How often a full disk is tried again while appends are being refused.
 const RETRY_SPACE_EVERY: Duration = Duration::from_millis(100);
 
+const PAGE_BYTES: u64 = 4096;
+
 /// Proof that bytes are on stable storage. Made only after a successful sync.
 #[derive(Debug)]
 pub(crate) struct Durable(());
@@ -62,16 +64,9 @@ pub(crate) fn make(disk: &dyn Disk, dir: &Path, ordinal: u64, bytes: u64) -> io:
 }
 
 fn fill(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<()> {
-    const BLOCK: usize = 256 * 1024;
     let file = disk.create(path)?;
     file.allocate(bytes)?;
-    let zeroes = vec![0; BLOCK];
-    let mut at = 0;
-    while at < bytes {
-        let n = usize::try_from(bytes - at).unwrap_or(BLOCK).min(BLOCK);
-        disk::write_all(&*file, zeroes.get(..n).unwrap_or_default(), at)?;
-        at += n as u64;
-    }
+    file.fill(bytes)?;
     file.sync_data()
 }
 
@@ -253,10 +248,17 @@ impl Active {
     }
 
     /// Writes and waits until it is on stable storage. After an error this must not be called again.
-    pub(crate) fn write_durably(&mut self, bytes: &[u8]) -> io::Result<Durable> {
+    ///
+    /// Zeroes are added up to a page's end, over the zeroes that are there: the kernel need not read a page that is
+    /// written whole.
+    pub(crate) fn write_durably(&mut self, bytes: &mut Vec<u8>) -> io::Result<Durable> {
+        let end = self.end + bytes.len() as u64;
+        let page_end = end.next_multiple_of(PAGE_BYTES).min(self.blank.bytes);
+        let padded = usize::try_from(page_end - self.end).unwrap_or(bytes.len());
+        bytes.resize(padded, 0);
         disk::write_all(&*self.blank.file, bytes, self.end)?;
         self.blank.file.sync_data()?;
-        self.end += bytes.len() as u64;
+        self.end = end;
         Ok(Durable(()))
     }
 }

@@ -199,7 +199,7 @@ mod tests {
             let time = "2026-11-23T08:00:00.123456Z".parse().unwrap();
             state
                 .ledger
-                .apply(index, stream, Phase::Intent, Digest::of(b"call"), time);
+                .apply(index, &stream, Phase::Intent, Digest::of(b"call"), time);
         }
         state
     }

@@ -17,6 +17,8 @@ mod history;
 mod kill;
 #[path = "log/sim.rs"]
 mod sim;
+#[path = "log/slow.rs"]
+mod slow;
 #[path = "log/support.rs"]
 mod support;
 #[path = "log/tamper.rs"]

@@ -8,12 +8,12 @@ use std::{
     sync::{Arc, PoisonError, atomic::Ordering},
 };
 
-use clawstaff_types::Digest;
 use jiff::Timestamp;
-use tokio::sync::oneshot;
 
 use super::{
     AppendError, Pending, Receipt, Shared, Signed,
+    clock::{Clock, Time},
+    priority,
     queue::{CloseOnDrop, Queue},
 };
 use crate::{
@@ -32,17 +32,11 @@ use crate::{
 const MAX_BATCH_BYTES: u64 = 4 << 20;
 /// Room for the opening of a segment and the checkpoint of a batch.
 pub(super) const FRAME_BYTES: u64 = 4096;
-/// Higher than ordinary work: under load the scheduler, not the disk, makes the slow tail.
-const NICE: i32 = -10;
-
-type Reply = oneshot::Sender<Result<Receipt, AppendError>>;
-
 /// An entry that has its place, but is not durable.
 struct Placed {
     index: u64,
     hash: Hash,
-    call: Digest,
-    reply: Reply,
+    pending: Pending,
 }
 
 pub(super) struct Committer {
@@ -52,7 +46,7 @@ pub(super) struct Committer {
     pub(super) tree: CompactRange,
     pub(super) ledger: Ledger,
     pub(super) key: Arc<SigningKey>,
-    pub(super) clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    pub(super) clock: Clock,
     /// Taken from the queue, but not yet in a batch.
     pub(super) backlog: VecDeque<Pending>,
     /// The bytes of the batch being made.
@@ -65,10 +59,7 @@ impl Committer {
     /// The thread's life: ends when every handle is gone and the queue is empty.
     pub(super) fn run(mut self, queue: &Queue) {
         let _closed = CloseOnDrop(queue);
-        // Not allowed without privilege; then the tail is a little slower.
-        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-            tracing::debug!(%error, "the audit log's committer keeps its ordinary priority");
-        }
+        let _ = self.shared.priority.set(priority::raise());
         while queue.next(&mut self.backlog) {
             let (batch, bytes) = self.gather();
             match self.shared.stopped.get() {
@@ -94,22 +85,29 @@ impl Committer {
 
     /// Takes one batch from the queue to its receipts.
     fn commit(&mut self, mut batch: Vec<Pending>, bytes: u64) {
-        // 1. Room. While the disk is too full for the next segment, what is left of this one is kept for the
-        //    outcomes of acts that are already under way. Nothing has been decided: a crash loses only the queue,
-        //    and nobody in it was told anything.
+        // 1. Room, and a time. While the disk is too full for the next segment, what is left of this one is kept for
+        //    the outcomes of acts that are already under way; while the clock is in doubt, nothing else begins either.
+        //    Nothing has been decided: a crash loses only the queue, and nobody in it was told anything.
         if self.shelf.is_without_space() {
-            let (outcomes, others) = batch
-                .into_iter()
-                .partition(|pending| matches!(pending.phase, Phase::Outcome { .. }));
-            refuse(others, &AppendError::NoSpace);
-            batch = outcomes;
+            batch = refuse_all_but_outcomes(batch, &AppendError::NoSpace);
+        }
+        let time = match self.clock.read() {
+            Time::Good(time) => time,
+            Time::InDoubt { expected, jumped } => {
+                let seconds = jumped.as_secs();
+                batch = refuse_all_but_outcomes(batch, &AppendError::ClockJumped { seconds });
+                expected
+            }
+        };
+        if batch.is_empty() {
+            return;
         }
         if self.active.room() < bytes + FRAME_BYTES {
             // The rest of the segment stays zero. Crash after this: the next segment is blank, as it was made.
             match self.shelf.take() {
                 Ok(blank) => self.begin_segment(blank),
                 Err(NoSegment::NoSpace) => return refuse(batch, &AppendError::NoSpace),
-                Err(NoSegment::Failed(why)) => return self.stop(batch.into_iter().map(|p| p.reply), why),
+                Err(NoSegment::Failed(why)) => return self.stop(batch, why),
             }
         }
 
@@ -121,22 +119,17 @@ impl Committer {
             self.open_segment(first);
         }
         let offset = start + self.buffer.len() as u64;
-        let time = self.now();
+        let time = self.not_before_the_last(time);
         let written = time.to_string();
         let mut placed = Vec::with_capacity(batch.len());
         for pending in batch {
             match self.place(&pending, first, &written) {
                 Ok((index, hash)) => {
                     self.ledger
-                        .apply(index, pending.stream, pending.phase, pending.call, time);
-                    placed.push(Placed {
-                        index,
-                        hash,
-                        call: pending.call,
-                        reply: pending.reply,
-                    });
+                        .apply(index, &pending.stream, pending.phase, pending.call, time);
+                    placed.push(Placed { index, hash, pending });
                 }
-                Err(error) => answer(pending.reply, Err(error)),
+                Err(error) => pending.answer(Err(error)),
             }
         }
         if placed.is_empty() {
@@ -147,7 +140,7 @@ impl Committer {
         //    it before step 5. Crash up to here: nothing is on disk.
         let signed = match self.sign() {
             Ok(signed) => signed,
-            Err(why) => return self.stop(placed.into_iter().map(|p| p.reply), why),
+            Err(why) => return self.stop(placed.into_iter().map(|p| p.pending), why),
         };
         let size = self.tree.size();
         record::encode(
@@ -161,11 +154,11 @@ impl Committer {
         // 4. One write, one sync. Crash during it: part of the batch may be there, without its closing record or
         //    with a hole; opening cuts it off, and nobody was told that it is there. Failure: the same, and we
         //    stop for good, since a sync that fails may have dropped what it did not write.
-        let durable = match self.active.write_durably(&self.buffer) {
+        let durable = match self.active.write_durably(&mut self.buffer) {
             Ok(durable) => durable,
             Err(error) => {
                 let why = format!("writing entries {first} to {} failed: {error}", size - 1);
-                return self.stop(placed.into_iter().map(|p| p.reply), why);
+                return self.stop(placed.into_iter().map(|p| p.pending), why);
             }
         };
 
@@ -181,18 +174,10 @@ impl Committer {
         self.shared.size.store(size, Ordering::Release);
 
         // 6. Receipts. A caller that has gone away does not undo anything.
-        for entry in placed {
+        for Placed { index, hash, pending } in placed {
             let origin = Arc::clone(&self.shared.origin);
-            answer(
-                entry.reply,
-                Ok(Receipt::issue(
-                    &durable,
-                    origin,
-                    entry.index,
-                    entry.hash,
-                    entry.call,
-                )),
-            );
+            let receipt = Receipt::issue(&durable, origin, index, hash, pending.call);
+            pending.answer(Ok(receipt));
         }
 
         // 7. Tiles, checkpoint file and anchor follow on the publisher's thread. Crash before: opening derives
@@ -211,8 +196,7 @@ impl Committer {
     }
 
     /// The time of a batch: the clock's, or the last entry's while the clock is behind it.
-    fn now(&self) -> Timestamp {
-        let now = (self.clock)();
+    fn not_before_the_last(&self, now: Timestamp) -> Timestamp {
         let now = Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now);
         self.ledger.last_time().map_or(now, |last| now.max(last))
     }
@@ -264,12 +248,10 @@ impl Committer {
     }
 
     /// Ends writing for good.
-    fn stop(&self, replies: impl Iterator<Item = Reply>, why: String) {
+    fn stop(&self, batch: impl IntoIterator<Item = Pending>, why: String) {
         tracing::error!(%why, "the audit log has stopped");
         let why = self.shared.stopped.get_or_init(|| why).clone();
-        for reply in replies {
-            answer(reply, Err(AppendError::Stopped { why: why.clone() }));
-        }
+        refuse(batch, &AppendError::Stopped { why });
     }
 }
 
@@ -278,13 +260,17 @@ fn bound(pending: &Pending) -> u64 {
     record::span(pending.tail.len() + LEAF_OVERHEAD) as u64
 }
 
-fn refuse(batch: Vec<Pending>, error: &AppendError) {
-    for pending in batch {
-        answer(pending.reply, Err(error.clone()));
-    }
+/// Acts that are under way can still be settled.
+fn refuse_all_but_outcomes(batch: Vec<Pending>, error: &AppendError) -> Vec<Pending> {
+    let (outcomes, others): (Vec<_>, Vec<_>) = batch
+        .into_iter()
+        .partition(|pending| matches!(pending.phase, Phase::Outcome { .. }));
+    refuse(others, error);
+    outcomes
 }
 
-/// Tells the caller, if it is still there to hear it.
-fn answer(reply: Reply, result: Result<Receipt, AppendError>) {
-    drop(reply.send(result));
+fn refuse(batch: impl IntoIterator<Item = Pending>, error: &AppendError) {
+    for pending in batch {
+        pending.answer(Err(error.clone()));
+    }
 }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     disk::Disk,
-    entry::Heading,
+    heading::Headings,
     scan::{self, Damage, Extent, ScanError},
     state::{Role, State},
     tile::{TILE_WIDTH, Tile, TileKind},
@@ -162,15 +162,16 @@ impl Shared {
         let mut builder = builder_at(&*self.disk, &self.dir, base, &base.tiles)
             .map_err(|error: BeginError| self.no_base(error))?;
         let mut ledger = base.ledger.clone();
+        let mut headings = Headings::default();
         let extent = Extent {
             from: base.clone(),
             until: Some(until),
             ..Extent::default()
         };
         let (found, read) = scan::scan(&*self.disk, &self.dir, extent, &mut |index, leaf, hash| {
-            let heading = Heading::parse(leaf).map_err(|error| error.to_string())?;
+            let heading = headings.of_any_event(leaf).map_err(|error| error.to_string())?;
             ledger.check(&heading).map_err(|breach| breach.to_string())?;
-            ledger.apply(index, heading.stream, heading.phase, heading.call, heading.time);
+            ledger.apply(index, &heading.stream, heading.phase, heading.call, heading.time);
             let _ = builder.push(leaf, hash, &mut |_, _| Ok::<_, ()>(()));
             Ok(())
         });

@@ -10,7 +10,8 @@ use super::{Problem, ProblemKind, Report, tiles::TileCheck};
 use crate::{
     checkpoint::Checkpoint,
     disk::{self, RealDisk},
-    entry::{Entry, Heading, Phase},
+    entry::{Entry, Phase},
+    heading::Headings,
     ledger::Ledger,
     log::Unfinished,
     note::{MAX_NOTE_BYTES, VerifyingKey},
@@ -35,8 +36,9 @@ pub(super) struct Verification<'a> {
 #[derive(Default)]
 struct Rules {
     ledger: Ledger,
-    /// Intents without an outcome.
-    open: BTreeMap<u64, Entry>,
+    headings: Headings,
+    /// The leaves of intents without an outcome.
+    open: BTreeMap<u64, Vec<u8>>,
     /// What the ledger should be before the entry of this index.
     expected: Option<(u64, Ledger)>,
     /// Whether it was.
@@ -48,13 +50,12 @@ impl Rules {
         if let Some((_, expected)) = self.expected.take_if(|(at, _)| *at == index) {
             self.fits = Some(expected == self.ledger);
         }
-        let entry = Entry::parse(leaf).map_err(|error| error.to_string())?;
-        let heading = Heading::of(&entry);
+        let heading = self.headings.of_entry(leaf).map_err(|error| error.to_string())?;
         self.ledger.check(&heading).map_err(|breach| breach.to_string())?;
         self.ledger
-            .apply(index, heading.stream, heading.phase, heading.call, heading.time);
-        match entry.phase {
-            Phase::Intent => drop(self.open.insert(index, entry)),
+            .apply(index, &heading.stream, heading.phase, heading.call, heading.time);
+        match heading.phase {
+            Phase::Intent => drop(self.open.insert(index, leaf.to_vec())),
             Phase::Outcome { of } => drop(self.open.remove(&of)),
             Phase::Fact => {}
         }
@@ -63,11 +64,14 @@ impl Rules {
 
     fn unfinished(self) -> Vec<Unfinished> {
         let open = self.open.into_iter();
-        open.map(|(index, entry)| Unfinished {
-            index,
-            stream: entry.stream,
-            call: entry.call,
-            event: entry.event,
+        open.filter_map(|(index, leaf)| {
+            let entry = Entry::parse(&leaf).ok()?;
+            Some(Unfinished {
+                index,
+                stream: entry.stream,
+                call: entry.call,
+                event: entry.event,
+            })
         })
         .collect()
     }

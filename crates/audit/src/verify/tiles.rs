@@ -38,6 +38,7 @@ impl TileCheck {
                 in_use,
                 seen: HashSet::new(),
                 problems: Vec::new(),
+                buffer: Vec::new(),
             },
         }
     }
@@ -97,6 +98,8 @@ struct Files {
     in_use: bool,
     seen: HashSet<PathBuf>,
     problems: Vec<Problem>,
+    /// The file being compared.
+    buffer: Vec<u8>,
 }
 
 impl Files {
@@ -237,15 +240,16 @@ impl Files {
     /// Whether the file is there.
     fn compare_file(&mut self, file: Tile, known_width: u16, known: &[u8]) -> bool {
         let path = self.dir.join(file.to_string());
-        let found = match RealDisk.read(&path, MAX_BUNDLE_BYTES) {
-            Ok(found) => found,
+        match RealDisk.read_start(&path, MAX_BUNDLE_BYTES + 1, &mut self.buffer) {
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
             Err(error) => {
                 let text = format!("it cannot be read: {error}");
                 self.problem(file.first_entry(), path, None, &text);
                 return true;
             }
-        };
+        }
+        let found = &self.buffer;
         self.seen.insert(path.clone());
         let expected = tile::prefix(file.kind, known, file.width);
         if file.width > known_width {
@@ -257,7 +261,7 @@ impl Files {
         } else if found != expected {
             let at = expected
                 .iter()
-                .zip(&found)
+                .zip(found)
                 .position(|(a, b)| a != b)
                 .unwrap_or(expected.len().min(found.len()));
             let place = file.entry_at(place_of(file.kind, expected, at));

@@ -56,7 +56,13 @@ pub(super) async fn record(
                 "the record is larger than one may be, or settles nothing",
             );
         }
-        Err(error @ (AppendError::Busy | AppendError::NoSpace | AppendError::Stopped { .. })) => {
+        Err(
+            error @ (AppendError::Busy
+            | AppendError::NoSpace
+            | AppendError::ClockJumped { .. }
+            | AppendError::Slow { .. }
+            | AppendError::Stopped { .. }),
+        ) => {
             tracing::error!(claw = %request.claw, %error, "a record of the host cannot be written");
             return problem(
                 Code::Unavailable,

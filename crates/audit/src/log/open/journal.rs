@@ -9,7 +9,7 @@ use super::error::{OpenError, io_error};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError},
     disk::Disk,
-    entry::Heading,
+    heading::Headings,
     ledger::Ledger,
     note::VerifyingKey,
     record::{self, Kind},
@@ -131,15 +131,16 @@ impl Expected<'_> {
     fn read_from(&self, disk: &dyn Disk, base: &State, from: &State) -> Result<Journal, OpenError> {
         let sizes: Vec<u64> = self.signed.iter().map(|(_, stated)| stated.size).collect();
         let mut ledger = from.ledger.clone();
+        let mut headings = Headings::default();
         let extent = Extent {
             from: from.clone(),
             roots_at: &sizes,
             ..Extent::default()
         };
         let (found, read) = scan::scan(disk, self.dir, extent, &mut |index, leaf, _| {
-            let heading = Heading::parse(leaf).map_err(|error| error.to_string())?;
+            let heading = headings.of_any_event(leaf).map_err(|error| error.to_string())?;
             ledger.check(&heading).map_err(|breach| breach.to_string())?;
-            ledger.apply(index, heading.stream, heading.phase, heading.call, heading.time);
+            ledger.apply(index, &heading.stream, heading.phase, heading.call, heading.time);
             Ok(())
         });
         read?;

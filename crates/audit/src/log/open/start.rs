@@ -16,8 +16,8 @@ use crate::{
     entry::Entry,
     ledger::Ledger,
     log::{
-        Environment, Inner, Recovery, Shared, Signed, Unfinished, begin::Begin, commit::Committer,
-        publish::Publisher, queue::Queue, read::Reader, wake::Wake,
+        Environment, Inner, Recovery, Shared, Signed, Unfinished, begin::Begin, clock::Clock,
+        commit::Committer, publish::Publisher, queue::Queue, read::Reader, wake::Wake,
     },
     note::SigningKey,
     scan::Found,
@@ -44,7 +44,9 @@ impl Opened {
         let Environment {
             disk,
             clock,
+            steady,
             publish_every,
+            slow_after,
         } = environment;
         let Journal {
             base,
@@ -86,6 +88,7 @@ impl Opened {
             publisher: Wake::default(),
             oldest_open: AtomicU64::new(ledger.oldest_open()),
             begin: Mutex::new(Begin { base, tiles }),
+            priority: OnceLock::new(),
         });
         let (shelf, maker) = Shelf::start(
             Arc::clone(&disk),
@@ -95,10 +98,11 @@ impl Opened {
             opened.next,
         )
         .map_err(OpenError::Thread)?;
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(Queue::new(slow_after));
         let mut inner = Inner {
             shared: Arc::clone(&shared),
             queue: Arc::clone(&queue),
+            watcher: None,
             shelf: Arc::clone(&shelf),
             committer: None,
             maker: Some(maker),
@@ -113,15 +117,18 @@ impl Opened {
             tree,
             ledger,
             key: opened.key,
-            clock,
+            clock: Clock::new(clock, steady),
             backlog: VecDeque::new(),
             sealed: None,
             buffer: Vec::new(),
         };
         let publisher = Publisher::new(shared, opened.anchor, publish_every);
         let named = |name: &str| thread::Builder::new().name(name.to_owned());
+        let watched = Arc::clone(&queue);
         let thread = named("audit-commit").spawn(move || committer.run(&queue));
         inner.committer = Some(thread.map_err(OpenError::Thread)?);
+        let thread = named("audit-watch").spawn(move || watched.watch());
+        inner.watcher = Some(thread.map_err(OpenError::Thread)?);
         let thread = named("audit-publish").spawn(move || publisher.run());
         inner.publisher = Some(thread.map_err(OpenError::Thread)?);
         Ok((inner, recovery))
