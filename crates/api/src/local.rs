@@ -2,7 +2,8 @@
 //!
 //! Callers are told apart by the uid of the peer. Nothing here is reachable from a cage or over the network.
 
-use clawstaff_types::{ClawName, Digest, Event, SecretName};
+use clawstaff_types::{ClawName, Digest, Event, MemberId, SecretName};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// `POST` [`RecordRequest`] → [`RecordReceipt`]: durable once answered.
@@ -11,6 +12,12 @@ pub const RECORD: &str = "/local/v1/record";
 pub const DOOR: &str = "/local/v1/door";
 /// `GET` → Vec<[`SecretInfo`]>; `PUT /local/v1/secrets/{name}` with the value as the raw body (≤ 64 KiB); `DELETE /local/v1/secrets/{name}`.
 pub const SECRETS: &str = "/local/v1/secrets";
+/// `GET /local/v1/content/{index}` → [`Content`]: what is kept of the record at that index of the gateway's log.
+pub const CONTENT: &str = "/local/v1/content";
+/// `GET` → Vec<[`Hold`]>; `PUT /local/v1/holds/{name}` [`HoldRequest`] → [`Hold`]; `DELETE /local/v1/holds/{name}`.
+pub const HOLDS: &str = "/local/v1/holds";
+/// `POST` [`EraseRequest`] → [`EraseAnswer`].
+pub const ERASE: &str = "/local/v1/erase";
 /// `GET` → [`GatewayInfo`].
 pub const INFO: &str = "/local/v1/info";
 /// `GET`: a response that never ends; when it breaks, the gateway is gone (the runner freezes cages).
@@ -74,4 +81,128 @@ pub struct GatewayInfo {
     pub revision: u64,
     /// Entries in its log.
     pub log_size: u64,
+}
+
+/// Whose content: what a legal hold and an erasure are about. Text form: `claw:support-triage`, `member:uid-1000`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Subject {
+    /// Everything a Claw did.
+    Claw(ClawName),
+    /// Everything any Claw did on behalf of a member.
+    Member(MemberId),
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Claw(name) => write!(f, "claw:{name}"),
+            Self::Member(id) => write!(f, "member:{id}"),
+        }
+    }
+}
+
+/// The text names no subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubjectError;
+
+impl std::fmt::Display for SubjectError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a subject is `claw:NAME` or `member:ID`")
+    }
+}
+
+impl std::error::Error for SubjectError {}
+
+impl std::str::FromStr for Subject {
+    type Err = SubjectError;
+
+    fn from_str(text: &str) -> Result<Self, SubjectError> {
+        match text.split_once(':') {
+            Some(("claw", name)) => name.parse().map(Self::Claw).map_err(|_| SubjectError),
+            Some(("member", id)) => id.parse().map(Self::Member).map_err(|_| SubjectError),
+            _ => Err(SubjectError),
+        }
+    }
+}
+
+impl TryFrom<String> for Subject {
+    type Error = SubjectError;
+
+    fn try_from(text: String) -> Result<Self, SubjectError> {
+        text.parse()
+    }
+}
+
+impl From<Subject> for String {
+    fn from(subject: Subject) -> Self {
+        subject.to_string()
+    }
+}
+
+/// What is kept of one record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Content {
+    /// The parts, in the order in which they were kept.
+    pub parts: Vec<ContentPart>,
+    /// Parts that are there but can no longer be read: their subject was erased.
+    pub erased: usize,
+}
+
+/// One part of a record's content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContentPart {
+    /// `request`, `response` or `message`; also the label of its digest in the record.
+    pub label: String,
+    /// What it consists of, each in base64: of a request its method, address, path, media type and body.
+    pub pieces: Vec<String>,
+    /// The commitment to it, made anew: equal to the record's digest of this label if it is what was recorded.
+    pub digest: Digest,
+}
+
+/// A legal hold: nothing that it speaks of is erased or falls to retention until it is released.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    /// Its name, 1 to 64 of `a-z 0-9 -`.
+    pub name: String,
+    /// Of whom; `None` holds everything.
+    pub subject: Option<Subject>,
+    /// Who placed it.
+    pub by: MemberId,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Places a hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldRequest {
+    /// Of whom; `None` holds everything.
+    pub subject: Option<Subject>,
+}
+
+/// Has a subject's content erased.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EraseRequest {
+    /// Whose.
+    pub subject: Subject,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum EraseAnswer {
+    /// Keys and salts are destroyed.
+    Erased {
+        /// How many.
+        keys: usize,
+        /// The record of it in the gateway's log.
+        record: u64,
+    },
+    /// It is asked for; a second member has to ask for the same before it is done.
+    Waits,
 }

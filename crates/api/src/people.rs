@@ -17,6 +17,7 @@
 //! | `GET /v1/guardrails` · `POST /v1/guardrails` · `DELETE /v1/guardrails/{name}` | → `Vec<Guardrail>` · [`Guardrail`] → [`Guardrail`] · 204 |
 //! | `GET /v1/audit?…` | [`AuditFilter`] in the query → [`AuditPage`] |
 //! | `GET /v1/audit/tail?…` | the same filter → server-sent events, one [`AuditRecord`] each |
+//! | `POST /v1/audit/rebuild` | → `Vec<LogView>` |
 //! | `GET /v1/audit/{id}` | → [`AuditRecord`] |
 //! | `GET /v1/audit/checkpoints` | → `Vec<LogView>` |
 //!
@@ -423,8 +424,10 @@ pub struct AuditRecord {
 pub struct LogView {
     /// Its origin.
     pub origin: String,
-    /// Entries indexed.
+    /// Entries indexed: searches see these.
     pub size: u64,
+    /// Entries taken in and checked; more than `size` only while the index is being rebuilt.
+    pub known: u64,
     /// The newest cosigned checkpoint.
     pub checkpoint: String,
 }

@@ -66,15 +66,22 @@ impl Client {
         self.answer(Method::POST, path, Bytes::new()).await
     }
 
+    /// `PUT` something.
+    pub(crate) async fn put<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, Failure> {
+        self.answer(Method::PUT, path, json(body)?).await
+    }
+
     /// `POST` something.
     pub(crate) async fn post<B: Serialize, T: DeserializeOwned>(
         &self,
         path: &str,
         body: &B,
     ) -> Result<T, Failure> {
-        let body = serde_json::to_vec(body)
-            .map_err(|error| Failure::failed(format!("cannot write the request as JSON: {error}")))?;
-        self.answer(Method::POST, path, body.into()).await
+        self.answer(Method::POST, path, json(body)?).await
     }
 
     /// `DELETE` something, with an answer.
@@ -212,4 +219,10 @@ pub(crate) fn query(pairs: &[(&str, Option<String>)]) -> String {
     } else {
         format!("?{}", given.join("&"))
     }
+}
+
+fn json(body: &impl Serialize) -> Result<Bytes, Failure> {
+    let text = serde_json::to_vec(body);
+    text.map(Bytes::from)
+        .map_err(|error| Failure::failed(format!("cannot write the request as JSON: {error}")))
 }

@@ -8,6 +8,8 @@
 
 #[path = "system/installation.rs"]
 mod installation;
+#[path = "system/verbs.rs"]
+mod verbs;
 #[path = "system/visitor.rs"]
 mod visitor;
 

@@ -13,15 +13,24 @@ mod record;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
-use crate::{app::problem::Problem, http::routes::Routes};
+use crate::{
+    app::problem::Problem,
+    http::{LOGOUT, log_out, routes::Routes},
+};
 
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
         .get("/", fleet::page)
         .get("/claws/{name}", claw::page)
         .get("/records/{id}", record::page)
+        .post(LOGOUT, log_out)
         .get("/static/style.css", files::style)
         .get("/static/live.js", files::script)
+}
+
+/// The last page that a browser sees after it put its cookie away.
+pub(crate) fn logged_out() -> maud::Markup {
+    page::logged_out()
 }
 
 /// A problem as a page, for somebody with a browser.

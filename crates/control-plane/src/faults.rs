@@ -138,12 +138,15 @@ impl Bench {
             );
             tokio::task::yield_now().await;
         }
-        Self {
+        let bench = Self {
             dir,
             disk,
             shutdown,
             running,
-        }
+        };
+        // The login is on record before the disk fails.
+        assert_eq!(bench.send("GET", "/v1/whoami", "").await.0, 200);
+        bench
     }
 
     async fn restart(self) -> Self {
@@ -180,7 +183,7 @@ impl Bench {
     }
 
     async fn records(&self) -> Vec<AuditRecord> {
-        let (_, body) = self.send("GET", "/v1/audit", "").await;
+        let (_, body) = self.send("GET", "/v1/audit?kind=config.changed", "").await;
         serde_json::from_str::<AuditPage>(&body).unwrap().records
     }
 }

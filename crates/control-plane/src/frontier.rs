@@ -14,20 +14,41 @@ pub(crate) struct Frontier {
 }
 
 impl Frontier {
-    /// Where the log is known to; the empty tree for an unknown one.
+    /// Where the log is indexed to, which is as far as it is known unless the index is being rebuilt; the empty tree
+    /// for an unknown one.
     pub(crate) fn restore(known: Option<&LogRow>) -> Self {
         known.map_or_else(Self::default, |log| Self {
-            size: log.size,
-            peaks: log.frontier.clone(),
+            size: log.indexed,
+            peaks: log.index_frontier.clone(),
         })
+    }
+
+    /// The log's row once it is read up to here, with these checkpoints. What is known of a log never shrinks: while
+    /// its index is rebuilt only that grows.
+    pub(crate) fn row(&self, known: Option<LogRow>, name: &str, origin: &str, notes: [String; 2]) -> LogRow {
+        let (indexed, index_frontier) = (self.size, self.peaks.clone());
+        if let Some(known) = known.filter(|known| known.size > indexed) {
+            return LogRow {
+                indexed,
+                index_frontier,
+                ..known
+            };
+        }
+        let [checkpoint, cosigned] = notes;
+        LogRow {
+            name: name.to_owned(),
+            origin: origin.to_owned(),
+            size: indexed,
+            frontier: index_frontier.clone(),
+            checkpoint,
+            cosigned,
+            indexed,
+            index_frontier,
+        }
     }
 
     pub(crate) const fn size(&self) -> u64 {
         self.size
-    }
-
-    pub(crate) fn peaks(&self) -> &[Hash] {
-        &self.peaks
     }
 
     /// Appends a leaf: every trailing one-bit of the size is a left sibling that is complete now.
@@ -66,7 +87,7 @@ mod tests {
             whole.push(hash);
             frontier = Frontier {
                 size: frontier.size(),
-                peaks: frontier.peaks().to_vec(),
+                peaks: frontier.peaks.clone(),
             };
             frontier.push(hash);
             assert_eq!(frontier.root(), whole.root(), "size {}", leaf + 1);

@@ -8,6 +8,7 @@ mod audit;
 mod auth;
 mod catalogue;
 mod claws;
+pub(crate) mod doorbook;
 pub(crate) mod extract;
 mod grants;
 mod guardrails;
@@ -25,7 +26,7 @@ use axum::{Router, extract::DefaultBodyLimit, middleware};
 use crate::{RunError, app::context::App, app::problem::Problem, dashboard};
 use routes::{Routes, Server};
 
-pub(crate) use auth::Logins;
+pub(crate) use auth::{Doors, LOGOUT, Logins, log_out};
 
 /// What a person's request may weigh.
 const PEOPLE_BODY: usize = 1 << 20;
@@ -38,7 +39,7 @@ pub(crate) mod described {
 }
 
 /// What is served to people: API and dashboard.
-pub(crate) fn people(app: Arc<App>, logins: Logins) -> Result<Router, RunError> {
+pub(crate) fn people(app: Arc<App>, doors: Doors) -> Result<Router, RunError> {
     let routes = Routes::new(Server::People);
     let routes = status::routes(routes);
     let routes = apply::routes(routes);
@@ -52,22 +53,19 @@ pub(crate) fn people(app: Arc<App>, logins: Logins) -> Result<Router, RunError> 
     Ok(router
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
-        .layer(middleware::from_fn_with_state(
-            (Arc::clone(&app), Arc::new(logins)),
-            auth::person,
-        ))
+        .layer(middleware::from_fn_with_state(doors, auth::person))
         .layer(middleware::from_fn(headers::secure))
         .layer(DefaultBodyLimit::max(PEOPLE_BODY))
         .with_state(app))
 }
 
 /// What is served to gateway and runner.
-pub(crate) fn nodes(app: Arc<App>, logins: Logins) -> Result<Router, RunError> {
+pub(crate) fn nodes(app: Arc<App>, doors: Doors) -> Result<Router, RunError> {
     let router = nodes::routes(Routes::new(Server::Nodes)).finish()?;
     Ok(router
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
-        .layer(middleware::from_fn_with_state(Arc::new(logins), auth::node))
+        .layer(middleware::from_fn_with_state(doors, auth::node))
         .layer(DefaultBodyLimit::max(PEOPLE_BODY))
         .with_state(app))
 }

@@ -26,6 +26,6 @@ mod run;
 mod serve;
 
 pub use config::{Config, RunError};
-pub use http::table::permission_matrix;
+pub use http::table::{Leaves, permission_matrix, records_of_routes};
 pub use openapi::openapi;
 pub use run::{confine_process, run};

@@ -44,6 +44,7 @@ use crate::http::described;
         described::query_audit,
         described::tail_audit,
         described::list_checkpoints,
+        described::rebuild_index,
         described::show_record,
     ),
     modifiers(&Token),

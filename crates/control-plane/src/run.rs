@@ -28,7 +28,7 @@ use crate::{
         publish::{Published, StateSigner},
     },
     confine::confine,
-    http::{self, Logins},
+    http::{self, Logins, doorbook::Doorbook},
     keys::{self, file_error},
     serve::{Listener, serve},
 };
@@ -148,10 +148,13 @@ async fn serve_all(
         dashboard: keys::dashboard_token(&places.home("dashboard.token"))?,
         nodes: places.home("nodes.json"),
     };
-    let people = http::people(Arc::clone(&app), logins.clone())?;
-    let nodes = http::nodes(Arc::clone(&app), logins)?;
+    let book = Doorbook::new(app.log.clone());
+    let doors = (Arc::clone(&book), Arc::new(logins));
+    let people = http::people(Arc::clone(&app), doors.clone())?;
+    let nodes = http::nodes(Arc::clone(&app), doors)?;
     let listeners = Listeners::open(&places, tcp)?;
     let indexing = tokio::spawn(Arc::clone(&app).index_own_log());
+    let counting = tokio::spawn(book.count_refusals(shutdown.clone()));
     let tcp = async {
         if let Some(listener) = listeners.tcp {
             serve(listener, people.clone(), shutdown.clone()).await;
@@ -165,9 +168,11 @@ async fn serve_all(
     for socket in ["api.sock", "nodes.sock"] {
         remove_if_there(&places.run.join(socket))?;
     }
-    indexing
-        .await
-        .map_err(|error| RunError::Runtime(error.to_string()))?;
+    for ended in [counting, indexing] {
+        ended
+            .await
+            .map_err(|error| RunError::Runtime(error.to_string()))?;
+    }
     app.store.close().await;
     Ok(())
 }
@@ -219,6 +224,7 @@ async fn open(
         published: watch::Sender::new(Arc::new(published)),
         indexed: watch::Sender::new(newest),
         own_indexed: watch::Sender::new(0),
+        indexing: Mutex::new(()),
         changing: Mutex::new(()),
         taking: Mutex::new(()),
         last_gap: Mutex::new(None),

@@ -15,4 +15,5 @@ mod whole {
     pub(super) mod lives;
     pub(super) mod login;
     pub(super) mod query;
+    pub(super) mod records;
 }

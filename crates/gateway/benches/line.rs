@@ -279,6 +279,7 @@ async fn gateway(dir: &Path, port: u16) -> Arc<Gateway> {
         seal_key: PrivateKey::generate(),
         doors_dir: at("doors"),
         keys_dir: at("gateway/keys"),
+        own_dir: at("gateway"),
         instance: Instance::default(),
     })
     .unwrap();

@@ -104,7 +104,7 @@ async fn act(cage: &Cage, report: ActReport) -> Result<Response<Body>, Refusal> 
     let event = reported(&who, &report);
     cage.gateway.limits.pace(&cage.claw).await;
     let recorded = record::fact(&cage.gateway, who.stream(), Digest::of(b""), event).await;
-    recorded.map(|()| empty()).map_err(|error| {
+    recorded.map(|_| empty()).map_err(|error| {
         tracing::error!(error = chain(&error), "an act could not be recorded");
         Refusal::no_record()
     })

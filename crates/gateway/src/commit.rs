@@ -1,9 +1,9 @@
 //! Commitments: keyed digests of what a Claw sent and received.
 //!
-//! A plain digest of a short text can be guessed by trying texts. These are HMAC-SHA256 under a key of the
-//! Claw's own that stays on the gateway's host, so the log shows that a text is the one committed to only to
-//! somebody who has both. The same key derives the Claw's credential placeholders, so that they survive a
-//! restart and belong to one Claw and connection.
+//! A plain digest of a short text can be guessed by trying texts. These are HMAC-SHA256 under a salt that stays on
+//! the gateway's host, so the log shows that a text is the one committed to only to somebody who has both. Content
+//! is committed to under the salt of its subject (`content/keyring.rs`), which can be erased. The keys in here are
+//! the Claws' own: they derive credential placeholders, which survive a restart and belong to one Claw and connection.
 
 use std::{
     collections::HashMap,
@@ -63,7 +63,7 @@ impl Commitments {
             path,
             source,
         })?;
-        let key = Commitment(hmac::Key::new(hmac::HMAC_SHA256, &bytes));
+        let key = Commitment::new(&bytes);
         keys.insert(claw.clone(), key.clone());
         Ok(key)
     }
@@ -113,6 +113,11 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 impl Commitment {
+    /// Commitments under this salt.
+    pub(crate) fn new(salt: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, salt))
+    }
+
     /// The commitment to `parts` under `label`; each part is framed by its length.
     pub(crate) fn to(&self, label: &str, parts: &[&[u8]]) -> Digest {
         let mut running = self.begin(label);

@@ -238,6 +238,7 @@ async fn opened(gateway: &Gateway, seen: &Sighting, by: &str, seen_by: &str) -> 
     tracing::warn!(claw = %seen.owner.claw, connection = %seen.owner.connection, "a placeholder leaked");
     record::fact(gateway, owner.stream(), Digest::of(b""), event)
         .await
+        .map(drop)
         .map_err(|error| crate::line::stops::unrecorded(&error))
 }
 

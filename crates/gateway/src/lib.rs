@@ -33,6 +33,7 @@ pub mod base;
 mod body;
 mod budget;
 mod commit;
+mod content;
 mod honeytoken;
 mod limits;
 mod mask;
@@ -59,5 +60,5 @@ pub mod node;
 pub mod run;
 
 pub use run::{Config, RunError, confine_process, run};
-pub use shared::{Gateway, Parts};
+pub use shared::{CustodyPolicy, Gateway, Parts};
 pub use state::{State, StateError};

@@ -4,6 +4,7 @@
 //! in their own crates only. A step's no becomes a [`Stop`] (in [`stops`]), which is recorded here too.
 
 pub(crate) mod stops;
+pub(crate) mod subject;
 
 use std::sync::Arc;
 
@@ -76,18 +77,15 @@ async fn straight<B>(
 where
     B: http_body::Body<Data = Bytes>,
 {
-    let key = gateway
-        .commitments
-        .of(&who.claw)
-        .map_err(|error| stops::no_key(&error))?;
     let request = parse::canonical(&ask.via, ask.request, ask.max_body, gateway.waits.body)
         .await
         .map_err(|error| stops::unparsed(who, &ask.via, &ask.route, &error))?;
     // The body may have taken its time: what counts is the state in force now.
     let (state, now) = (&*gateway.state.load_full(), Timestamp::now());
     let who = &Who::now(gateway, state, &who.claw);
+    let keys = subject::keys(gateway, who).map_err(|error| stops::no_key(&error))?;
     let seen = honeytoken::sightings(gateway, state, &request);
-    let mapped = map::call(state, &who.claw, &key, &ask.route, request, now);
+    let mapped = map::call(state, &who.claw, keys.for_mapping(), &ask.route, request, now);
     if let Some(stray) = honeytoken::stray(seen, &who.claw, &mapped) {
         return Err(honeytoken::refused(gateway, who, stray, mapped).await);
     }
@@ -105,8 +103,12 @@ where
     let intent = record::intent(gateway, who, &call, &permit)
         .await
         .map_err(|error| stops::unrecorded(&error))?;
+    let kept = subject::keep_request(gateway, &intent, &keys, &call).await;
     let injected = inject::inject(&gateway.vault, permit, &intent.receipt, call).await;
-    let settling = Settling::new(Arc::clone(gateway), intent, spend, place, key, question);
+    let settling = Settling::new(Arc::clone(gateway), intent, spend, place, keys, question);
+    if let Err(error) = kept {
+        return Err(settling.not_kept(&error).await);
+    }
     let credentialed = match injected {
         Ok(credentialed) => credentialed,
         Err(error) => return Err(settling.not_injected(error).await),
@@ -136,7 +138,7 @@ pub(crate) async fn told(gateway: &Gateway, who: &Who, stop: Stop) -> Refusal {
         Stop::Denied { refusal, event, call } => {
             gateway.limits.pace(&who.claw).await;
             match record::fact(gateway, who.stream(), call, *event).await {
-                Ok(()) => refusal,
+                Ok(_) => refusal,
                 Err(error) => {
                     tracing::error!(
                         error = crate::settle::chain(&error),

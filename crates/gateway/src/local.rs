@@ -1,8 +1,10 @@
-//! The gateway's API for its own host, on `gateway.sock`: the runner's records, doors, secrets, readiness.
+//! The gateway's API for its own host, on `gateway.sock`: the runner's records, doors, secrets, content, readiness.
 //!
 //! Callers are told apart by the uid that the kernel says is at the other end. Nothing here is reachable from
 //! a cage or over the network. The wire is `clawstaff_api::local`.
 
+mod content;
+mod custody;
 mod records;
 mod secrets;
 
@@ -18,7 +20,7 @@ use axum::{
 };
 use clawstaff_api::{
     ApiProblem, Code,
-    local::{ALIVE, DOOR, GatewayInfo, INFO, RECORD, SECRETS},
+    local::{ALIVE, CONTENT, DOOR, ERASE, GatewayInfo, HOLDS, INFO, RECORD, SECRETS},
 };
 use clawstaff_types::{ClawName, MemberId};
 use tokio::net::UnixListener;
@@ -66,9 +68,17 @@ pub(crate) struct Local {
     shutdown: CancellationToken,
 }
 
-/// The member that a caller of this API is.
+/// The member that a caller of this API is, and the uid that the kernel says.
 #[derive(Debug, Clone)]
-struct Caller(MemberId);
+struct Caller(MemberId, u32);
+
+impl Caller {
+    /// Whether they may read content, hold and erase: root, our own user, and whom the operator named.
+    fn is_custodian(&self, local: &Local) -> bool {
+        let custodians = &local.gateway.instance.custody.custodians;
+        Callers::new(custodians).admit(self.1)
+    }
+}
 
 /// Makes the socket at `path`, 0660, in place of one that a dead gateway left.
 ///
@@ -127,6 +137,13 @@ fn router(gateway: Arc<Gateway>, shutdown: CancellationToken) -> Router {
             &format!("{SECRETS}/{{name}}"),
             put(secrets::set).delete(secrets::remove),
         )
+        .route(&format!("{CONTENT}/{{index}}"), get(content::show))
+        .route(HOLDS, get(custody::holds))
+        .route(
+            &format!("{HOLDS}/{{name}}"),
+            put(custody::hold).delete(custody::release),
+        )
+        .route(ERASE, post(custody::erase))
         .route(INFO, get(info))
         .route(ALIVE, get(alive))
         .fallback(|| async {
@@ -141,7 +158,7 @@ fn router(gateway: Arc<Gateway>, shutdown: CancellationToken) -> Router {
 
 fn admitted(router: &Router, uid: u32) -> Router {
     match format!("uid-{uid}").parse() {
-        Ok(member) => router.clone().layer(Extension(Caller(member))),
+        Ok(member) => router.clone().layer(Extension(Caller(member, uid))),
         Err(_) => refused("the caller's uid cannot be told"),
     }
 }

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::{
     commit::Commitment,
+    content::framed,
     decide::Question,
     parse::Request,
     record::Who,
@@ -41,6 +42,17 @@ pub struct Call {
 }
 
 impl Call {
+    /// What is committed to, and kept if content is kept.
+    pub(crate) fn framed(&self) -> Vec<u8> {
+        framed(&[
+            self.method.as_str().as_bytes(),
+            self.link.base.url().as_bytes(),
+            self.path_and_query.as_bytes(),
+            self.content_type.as_deref().unwrap_or_default().as_bytes(),
+            &self.body,
+        ])
+    }
+
     /// What policy is asked about it.
     pub(crate) fn question(&self, who: &Who) -> Question {
         Question {
@@ -103,7 +115,7 @@ pub enum MapError {
 pub(crate) fn call(
     state: &State,
     claw: &ClawName,
-    key: &Commitment,
+    keys: Keys<'_>,
     route: &Route,
     request: Request,
     now: Timestamp,
@@ -112,7 +124,7 @@ pub(crate) fn call(
         Route::Relative(link) => (Arc::clone(link), Some(request.path.clone())),
         Route::Public(link) => (Arc::clone(link), below(&request.path, link.public.path())),
         Route::ByHost => {
-            let link = by_host(state, claw, key, &request, now)?;
+            let link = by_host(state, claw, keys.placeholders, &request, now)?;
             let prefix = link.prefix_at(&request.host, request.port).unwrap_or_default();
             let relative = below(&request.path, prefix);
             (link, relative)
@@ -133,7 +145,16 @@ pub(crate) fn call(
         body: &request.body,
     };
     let mapped = link.connector.recognise(&view).map_err(unknown)?;
-    Ok(assemble(key, link, mapped, path, request))
+    Ok(assemble(keys.subject, link, mapped, path, request))
+}
+
+/// The keys of whose call it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keys<'a> {
+    /// What stands in the cage for credentials was derived from this one.
+    pub(crate) placeholders: &'a Commitment,
+    /// What is sent and received is committed to under this one.
+    pub(crate) subject: &'a Commitment,
 }
 
 fn assemble(key: &Commitment, link: Arc<Link>, mapped: Mapped, path: String, request: Request) -> Call {
@@ -141,17 +162,7 @@ fn assemble(key: &Commitment, link: Arc<Link>, mapped: Mapped, path: String, req
         Some(query) => format!("{path}?{query}"),
         None => path,
     };
-    let digest = key.to(
-        "request",
-        &[
-            request.method.as_str().as_bytes(),
-            link.base.url().as_bytes(),
-            path_and_query.as_bytes(),
-            request.content_type.as_deref().unwrap_or_default().as_bytes(),
-            &request.body,
-        ],
-    );
-    Call {
+    let mut call = Call {
         link,
         mapped: Arc::new(mapped),
         method: request.method,
@@ -159,8 +170,12 @@ fn assemble(key: &Commitment, link: Arc<Link>, mapped: Mapped, path: String, req
         content_type: request.content_type,
         headers: request.headers,
         body: request.body,
-        digest,
-    }
+        digest: Digest::of(b""),
+    };
+    let mut running = key.begin("request");
+    running.update(&call.framed());
+    call.digest = running.end();
+    call
 }
 
 /// `path` below `prefix`, still starting with `/`; `None` when it is not below it.

@@ -153,7 +153,7 @@ pub(crate) async fn intent(
     })
 }
 
-/// Records something that is over as soon as it is known: a refusal, an act reported by the cage.
+/// Records something that is over as soon as it is known: a refusal, an act reported by the cage. Gives its index.
 ///
 /// # Errors
 /// When the log cannot be written.
@@ -162,12 +162,12 @@ pub(crate) async fn fact(
     stream: Stream,
     call: Digest,
     event: Event,
-) -> Result<(), AppendError> {
+) -> Result<u64, AppendError> {
     let draft = Draft {
         stream,
         phase: Phase::Fact,
         call,
         event,
     };
-    gateway.log.append(draft).await.map(drop)
+    gateway.log.append(draft).await.map(|receipt| receipt.index())
 }

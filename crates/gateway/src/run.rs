@@ -32,7 +32,7 @@ use crate::{
     ingress,
     local::{self, Callers},
     node::{self, GuardrailsError, Node, NodeEnd},
-    shared::{Gateway, Instance, Parts, StartError},
+    shared::{CustodyPolicy, Gateway, Instance, Parts, StartError},
 };
 
 /// The log's name and its key's.
@@ -56,6 +56,8 @@ pub struct Config {
     pub extra_ca: Option<PathBuf>,
     /// Users of the local API besides root and the gateway's own: the runner's uid, and whose `up` it was.
     pub local_uids: Vec<u32>,
+    /// What is kept of content, and who may read and erase it.
+    pub custody: CustodyPolicy,
 }
 
 /// Why the gateway does not run.
@@ -277,6 +279,7 @@ async fn serve(
         ingress: format!("http://{address}"),
         log_vkey,
         extra_ca: config.extra_ca.clone(),
+        custody: config.custody.clone(),
     };
     let gateway = open_gateway(&layout, log, instance)?;
     let node = Node::prepare(Arc::clone(&gateway), layout.node(), node_key, confinement).await?;
@@ -330,6 +333,7 @@ fn open_gateway(layout: &Layout, log: Log, instance: Instance) -> Result<Arc<Gat
         seal_key: PrivateKey::load_or_create(&layout.keys.join("seal.key"))?,
         doors_dir: layout.doors.clone(),
         keys_dir: layout.keys.clone(),
+        own_dir: layout.own.clone(),
         instance,
     })?)
 }

@@ -18,11 +18,12 @@ use hyper::body::Incoming;
 use crate::{
     body::{self, Body, full},
     budget::Reservation,
-    commit::Commitment,
+    content::PartsError,
     decide::Question,
     forward::{Answered, ForwardError},
     inject::InjectError,
     limits::Place,
+    line::subject::{self, CallKeys},
     mask::Mask,
     problem::Refusal,
     record::{Intent, Stop},
@@ -40,7 +41,7 @@ pub(crate) struct Settling {
     spend: Option<Reservation>,
     /// Held for as long as the call is under way.
     _place: Place,
-    key: Commitment,
+    keys: CallKeys,
     question: Question,
 }
 
@@ -50,7 +51,7 @@ impl Settling {
         intent: Intent,
         spend: Reservation,
         place: Place,
-        key: Commitment,
+        keys: CallKeys,
         question: Question,
     ) -> Self {
         Self {
@@ -58,7 +59,7 @@ impl Settling {
             owed: Some(intent),
             spend: Some(spend),
             _place: place,
-            key,
+            keys,
             question,
         }
     }
@@ -77,6 +78,18 @@ impl Settling {
             ),
         );
         self.failed(Outcome::Failed, "credential", refusal).await
+    }
+
+    /// The request could not be kept although the operator wants that: nothing was sent.
+    pub(crate) async fn not_kept(self, error: &PartsError) -> Stop {
+        tracing::error!(error = chain(error), "a request could not be kept");
+        let refusal = Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "content-unavailable",
+            "The content cannot be kept",
+            "this organization keeps what is sent, and that cannot be written now; nothing was sent",
+        );
+        self.failed(Outcome::Failed, "content", refusal).await
     }
 
     /// No answer came back.
@@ -185,10 +198,13 @@ impl Settling {
             );
         }
         let digest = {
-            let mut running = self.key.begin("response");
+            let mut running = self.keys.subject.commit.begin("response");
             running.update(&bytes);
             running.end()
         };
+        if !self.keep(&bytes).await {
+            facts.push(("content", "not kept".to_owned()));
+        }
         match self.close(outcome, facts, Some(digest)).await {
             Err(_) => Err(Stop::Told(unrecorded())),
             Ok(()) if encoded => Err(Stop::Told(Refusal::new(
@@ -198,6 +214,16 @@ impl Settling {
                 "the service compressed its answer although that was not asked for; the call took effect",
             ))),
             Ok(()) => Ok(bytes),
+        }
+    }
+
+    /// Keeps what came back, if the operator wants that. Whether nothing is missing.
+    async fn keep(&self, response: &[u8]) -> bool {
+        match &self.owed {
+            Some(intent) => {
+                subject::keep_response(&self.gateway, intent.receipt.index(), &self.keys, response).await
+            }
+            None => true,
         }
     }
 

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::{
     budget::Budgets,
     commit::Commitments,
+    content::{Content, Custody, CustodyError, KeyringError, Subjects},
     doors::Doors,
     forward::{Upstream, UpstreamError},
     honeytoken::Honeytokens,
@@ -42,8 +43,10 @@ pub struct Parts {
     pub seal_key: PrivateKey,
     /// `$DATA/doors`: one directory per cage is made in here.
     pub doors_dir: PathBuf,
-    /// `$DATA/gateway/keys`: `commit/` and `ca/` are made in here, 0700.
+    /// `$DATA/gateway/keys`: `commit/`, `ca/` and `subjects/` are made in here, 0700.
     pub keys_dir: PathBuf,
+    /// `$DATA/gateway`: `content/` and `holds.json` are made in here.
+    pub own_dir: PathBuf,
     /// Settings of this installation.
     pub instance: Instance,
 }
@@ -57,6 +60,20 @@ pub struct Instance {
     pub log_vkey: String,
     /// PEM file with further certificate authorities to trust for upstreams, if any.
     pub extra_ca: Option<PathBuf>,
+    /// What is kept of content, and who may read and erase it.
+    pub custody: CustodyPolicy,
+}
+
+/// What the operator decided about content. The default keeps none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CustodyPolicy {
+    /// Keep requests, responses and messages, encrypted, on this host.
+    pub keep: bool,
+    /// Who may read content, place and release holds and have subjects erased, besides root and the gateway's own
+    /// user: uids of this host.
+    pub custodians: Vec<u32>,
+    /// An erasure needs two of them.
+    pub two_persons: bool,
 }
 
 /// The shared state of the gateway.
@@ -86,6 +103,11 @@ pub struct Gateway {
     pub(crate) limits: Limits,
     pub(crate) honeytokens: Honeytokens,
     pub(crate) commitments: Commitments,
+    pub(crate) subjects: Subjects,
+    pub(crate) content: Content,
+    /// Holds and waiting erasures with their file; held while one of them changes or something is erased.
+    pub(crate) custody: tokio::sync::Mutex<Custody>,
+    pub(crate) custody_file: PathBuf,
     pub(crate) authorities: Authorities,
     pub(crate) doors: Doors,
 }
@@ -105,6 +127,7 @@ impl Gateway {
     /// See [`Gateway::new`].
     pub fn with_waits(parts: Parts, waits: Waits) -> Result<Arc<Self>, StartError> {
         let upstream = Upstream::new(parts.instance.extra_ca.as_deref())?;
+        let custody_file = parts.own_dir.join("holds.json");
         Ok(Arc::new(Self {
             state: ArcSwap::from_pointee(State::empty()?),
             log: parts.log,
@@ -114,7 +137,6 @@ impl Gateway {
             doors: Doors::default(),
             doors_dir: parts.doors_dir,
             ready: Readiness::default(),
-            instance: parts.instance,
             waits,
             revisions: watch::Sender::new(0),
             upstream,
@@ -122,7 +144,12 @@ impl Gateway {
             limits: Limits::default(),
             honeytokens: Honeytokens::default(),
             commitments: Commitments::new(parts.keys_dir.join("commit")),
+            subjects: Subjects::open(&parts.keys_dir)?,
+            content: Content::new(&parts.own_dir.join("content"), parts.instance.custody.keep),
+            custody: tokio::sync::Mutex::new(Custody::load(&custody_file)?),
+            custody_file,
             authorities: Authorities::new(parts.keys_dir.join("ca")),
+            instance: parts.instance,
         }))
     }
 
@@ -157,6 +184,12 @@ pub enum StartError {
     /// The empty state does not compile: the built-in manifests are broken.
     #[error("preparing the empty state: {0}")]
     State(#[from] StateError),
+    /// The subjects' keys.
+    #[error("preparing the subjects' keys: {0}")]
+    Subjects(#[from] KeyringError),
+    /// The file of holds.
+    #[error("preparing the legal holds: {0}")]
+    Custody(#[from] CustodyError),
     /// The client toward upstreams cannot be made.
     #[error("preparing the client toward upstreams: {0}")]
     Upstream(#[from] UpstreamError),

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 
 use clawstaff_api::local::GatewayInfo;
 use clawstaff_audit::verify::verify_dir;
-use clawstaff_gateway::{Config, RunError, run};
+use clawstaff_gateway::{Config, CustodyPolicy, RunError, run};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
@@ -24,6 +24,7 @@ fn start(data: &Path) -> Process {
         ingress: "127.0.0.1:0".parse().unwrap(),
         extra_ca: None,
         local_uids: Vec::new(),
+        custody: CustodyPolicy::default(),
     };
     Process {
         running: tokio::spawn(run(config, stop.clone())),

@@ -181,7 +181,7 @@ impl Local {
             by: Some(format!("uid-{peer}")),
         };
         match (request.method(), what) {
-            (&Method::GET, "logs") => self.logs(&id, request.uri().query()).await,
+            (&Method::GET, "logs") => self.logs(&id, &subject, request.uri().query()).await,
             (&Method::POST, "exec") => self.exec(&id, &subject, request).await,
             (&Method::POST, "selftest") => self.selftest(&id, &subject, &wanted).await,
             _ => Err(unknown()),
@@ -204,7 +204,13 @@ impl Local {
         Ok((id, wanted.clone()))
     }
 
-    async fn logs(&self, id: &CageId, query: Option<&str>) -> Result<Response<Full<Bytes>>, ApiProblem> {
+    /// What a cage printed is content: it is handed out once that is on record.
+    async fn logs(
+        &self,
+        id: &CageId,
+        subject: &Subject,
+        query: Option<&str>,
+    ) -> Result<Response<Full<Bytes>>, ApiProblem> {
         let tail = query
             .and_then(|query| query.strip_prefix("tail="))
             .and_then(|tail| tail.parse::<u64>().ok())
@@ -215,6 +221,13 @@ impl Local {
             .logs(id, tail.min(MAX_TAIL))
             .await
             .map_err(|error| refused(&error))?;
+        let event = subject.event(
+            EventKind::CageExec,
+            Some("an operator read what the cage printed"),
+        );
+        let mut event = record::outcome(event, Outcome::Succeeded, None);
+        event.facts.insert("bytes".to_owned(), output.len().to_string());
+        self.record(subject, event).await?;
         let mut response = Response::new(Full::new(Bytes::from(output)));
         let media = header::HeaderValue::from_static("application/octet-stream");
         response.headers_mut().insert(header::CONTENT_TYPE, media);
@@ -294,13 +307,13 @@ impl Local {
                 "commands in cages are switched off on this host",
             ));
         }
-        let recorded = self
-            .hands
-            .gateway
-            .record(&subject.claw, None, event.clone())
-            .await;
+        self.record(subject, event.clone()).await
+    }
+
+    async fn record(&self, subject: &Subject, event: Event) -> Result<u64, ApiProblem> {
+        let recorded = self.hands.gateway.record(&subject.claw, None, event).await;
         recorded.map_err(|error| {
-            let text = format!("the command cannot be recorded, so it is not run: {error}");
+            let text = format!("it cannot be recorded, so it is not done: {error}");
             ApiProblem::new(Code::Unavailable, text)
         })
     }

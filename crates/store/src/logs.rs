@@ -16,7 +16,7 @@ pub struct LogRow {
     pub name: String,
     /// Its origin.
     pub origin: String,
-    /// Entries read and indexed.
+    /// Entries taken in.
     pub size: u64,
     /// Hashes of the perfect subtrees that cover them, left to right.
     pub frontier: Vec<Digest>,
@@ -24,6 +24,10 @@ pub struct LogRow {
     pub checkpoint: String,
     /// The same with the second party's signature, where there is one.
     pub cosigned: String,
+    /// Entries in the searchable index: fewer than `size` only while the index is rebuilt.
+    pub indexed: u64,
+    /// Hashes of the perfect subtrees that cover the indexed ones.
+    pub index_frontier: Vec<Digest>,
 }
 
 impl Change {
@@ -33,9 +37,11 @@ impl Change {
     /// When the statement fails.
     pub async fn put_log(&mut self, log: &LogRow) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO logs (name, origin, size, frontier, checkpoint, cosigned) VALUES (?, ?, ?, ?, ?, ?) \
+            "INSERT INTO logs (name, origin, size, frontier, checkpoint, cosigned, indexed, index_frontier) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT (name) DO UPDATE SET origin = excluded.origin, size = excluded.size, \
-             frontier = excluded.frontier, checkpoint = excluded.checkpoint, cosigned = excluded.cosigned",
+             frontier = excluded.frontier, checkpoint = excluded.checkpoint, cosigned = excluded.cosigned, \
+             indexed = excluded.indexed, index_frontier = excluded.index_frontier",
         )
         .bind(&log.name)
         .bind(&log.origin)
@@ -43,6 +49,8 @@ impl Change {
         .bind(to_json("frontier of a log", &log.frontier)?)
         .bind(&log.checkpoint)
         .bind(&log.cosigned)
+        .bind(to_column("indexed size of a log", log.indexed)?)
+        .bind(to_json("frontier of a log", &log.index_frontier)?)
         .execute(self.connection())
         .await
         .map_err(doing("keep how far a log is known"))?;
@@ -121,13 +129,15 @@ impl Store {
 fn log_row(row: &SqliteRow) -> Result<LogRow, StoreError> {
     let read = || doing("read how far a log is known");
     let text = |column: &'static str| row.try_get::<String, _>(column).map_err(read());
-    let size: i64 = row.try_get("size").map_err(read())?;
+    let number = |column: &'static str| row.try_get::<i64, _>(column).map_err(read());
     Ok(LogRow {
         name: text("name")?,
         origin: text("origin")?,
-        size: from_column("size of a log", size)?,
+        size: from_column("size of a log", number("size")?)?,
         frontier: from_json("frontier of a log", &text("frontier")?)?,
         checkpoint: text("checkpoint")?,
         cosigned: text("cosigned")?,
+        indexed: from_column("indexed size of a log", number("indexed")?)?,
+        index_frontier: from_json("frontier of a log", &text("index_frontier")?)?,
     })
 }

@@ -9,6 +9,7 @@ use crate::{
     Store, StoreError,
     codec::{from_column, from_json, to_column, to_json},
     error::doing,
+    records::first_id,
 };
 
 /// What must hold of a record. Absent fields ask nothing.
@@ -38,14 +39,9 @@ pub struct Search {
     pub words: Vec<String>,
 }
 
-/// A place in the order of records: by time, then by when they were indexed.
+/// A place in the order of records: their time, and their order within one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// Microseconds since 1970.
-    pub time: i64,
-    /// The row.
-    pub row: i64,
-}
+pub struct Place(pub i64);
 
 /// A record and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,12 +65,17 @@ impl Store {
         before: Option<Place>,
         limit: u32,
     ) -> Result<Vec<Found>, StoreError> {
-        let mut query = select(search)?;
-        if let Some(place) = before {
-            query.push(" AND (time, id) < (").push_bind(place.time);
-            query.push(", ").push_bind(place.row).push(")");
+        let mut query = in_time(search)?;
+        if let Some(Place(id)) = before {
+            query.push(" AND records.id < ").push_bind(id);
         }
-        query.push(" ORDER BY time DESC, id DESC LIMIT ");
+        // The same order by the table that the rows are found in, so that nothing is sorted.
+        let order = if search.words.is_empty() {
+            "records.id"
+        } else {
+            "records_text.rowid"
+        };
+        query.push(" ORDER BY ").push(order).push(" DESC LIMIT ");
         query.push_bind(i64::from(limit));
         self.find(query).await
     }
@@ -89,7 +90,14 @@ impl Store {
         changed: u64,
         limit: u32,
     ) -> Result<Vec<Found>, StoreError> {
-        let mut query = select(search)?;
+        let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM records WHERE 1 = 1"));
+        filter(&mut query, search, &Lead::none())?;
+        if !search.words.is_empty() {
+            query.push(
+                " AND EXISTS (SELECT 1 FROM records_text WHERE rowid = records.id AND records_text MATCH ",
+            );
+            query.push_bind(phrases(search)).push(")");
+        }
         query.push(" AND changed > ");
         query.push_bind(to_column("change of the index", changed)?);
         query.push(" ORDER BY changed LIMIT ").push_bind(i64::from(limit));
@@ -132,44 +140,147 @@ impl Store {
     }
 }
 
-fn select(search: &Search) -> Result<QueryBuilder<Sqlite>, StoreError> {
-    let query = QueryBuilder::new("SELECT id, time, changed, body FROM records WHERE 1 = 1");
-    filtered(query, search)
+const COLUMNS: &str = "records.id, records.changed, records.body";
+/// Ids run ahead of their times where many records have one time (a clock that stands still); never by an hour.
+const AHEAD: i64 = 2 * 3_600_000_000;
+
+/// Which columns the database may look up; the others are only looked at. It keeps no statistics, so which index
+/// is the best one is said here: the column with the most different values.
+#[derive(Debug)]
+struct Lead(Vec<&'static str>);
+
+impl Lead {
+    const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    fn of(search: &Search) -> Self {
+        let exact = |pattern: &Option<String>| pattern.as_ref().is_some_and(|text| !text.contains('*'));
+        let unusual = |usual: bool, asked: bool| asked && !usual;
+        let decision = unusual(
+            search.decision == Some(Decision::Allow),
+            search.decision.is_some(),
+        );
+        let outcome = unusual(
+            search.outcome == Some(Outcome::Succeeded),
+            search.outcome.is_some(),
+        );
+        let with_claw = |other| {
+            if search.claw.is_some() {
+                vec!["claw", other]
+            } else {
+                vec![other]
+            }
+        };
+        Self(match () {
+            () if !search.words.is_empty() => Vec::new(),
+            () if search.cause.is_some() => vec!["cause"],
+            () if exact(&search.resource) => vec!["resource"],
+            () if exact(&search.action) => with_claw("action"),
+            () if outcome => with_claw("outcome"),
+            () if decision => with_claw("decision"),
+            () if search.kinds.len() == 1 => with_claw("kind"),
+            () if search.claw.is_some() => vec!["claw"],
+            () if search.actor.is_some() => vec!["actor"],
+            () => Vec::new(),
+        })
+    }
+
+    /// The column as it stands in the statement.
+    fn name(&self, column: &'static str) -> String {
+        let looked_up = self.0.contains(&column);
+        let plus = if looked_up { "" } else { "+" };
+        format!("{plus}records.{column}")
+    }
 }
 
-fn filtered(mut query: QueryBuilder<Sqlite>, search: &Search) -> Result<QueryBuilder<Sqlite>, StoreError> {
-    equal(&mut query, "claw", search.claw.as_deref());
-    equal(&mut query, "actor", search.actor.as_deref());
-    like(&mut query, "action", search.action.as_deref());
-    like(&mut query, "resource", search.resource.as_deref());
-    equal(&mut query, "cause", search.cause.as_deref());
-    let decision = search.decision.map(|one| to_json("decision", &one)).transpose()?;
-    equal(&mut query, "decision", decision.as_deref().map(unquoted));
-    let outcome = search.outcome.map(|one| to_json("outcome", &one)).transpose()?;
-    equal(&mut query, "outcome", outcome.as_deref().map(unquoted));
-    one_of(&mut query, &search.kinds);
+/// Records in the order of time, from the index that finds them fastest.
+fn in_time(search: &Search) -> Result<QueryBuilder<Sqlite>, StoreError> {
+    let mut query = if search.words.is_empty() {
+        QueryBuilder::new(format!("SELECT {COLUMNS} FROM records WHERE 1 = 1"))
+    } else {
+        let mut query = QueryBuilder::new(format!(
+            "SELECT {COLUMNS} FROM records_text CROSS JOIN records ON records.id = records_text.rowid \
+             WHERE records_text MATCH "
+        ));
+        query.push_bind(phrases(search));
+        query
+    };
+    let id = if search.words.is_empty() {
+        "records.id"
+    } else {
+        "records_text.rowid"
+    };
     if let Some(since) = search.since {
-        query.push(" AND time >= ").push_bind(since.as_microsecond());
+        query.push(format!(" AND {id} >= ")).push_bind(first_id(since));
     }
     if let Some(until) = search.until {
-        query.push(" AND time < ").push_bind(until.as_microsecond());
+        let end = first_id(until).saturating_add(AHEAD);
+        query.push(format!(" AND {id} < ")).push_bind(end);
     }
-    if !search.words.is_empty() {
-        query.push(" AND id IN (SELECT rowid FROM records_text WHERE records_text MATCH ");
-        query.push_bind(phrases(&search.words)).push(")");
-    }
+    filter(&mut query, search, &Lead::of(search))?;
     Ok(query)
 }
 
-fn equal(query: &mut QueryBuilder<Sqlite>, column: &'static str, value: Option<&str>) {
+fn filter(query: &mut QueryBuilder<Sqlite>, search: &Search, lead: &Lead) -> Result<(), StoreError> {
+    equal(query, &lead.name("claw"), search.claw.as_deref());
+    equal(query, &lead.name("actor"), search.actor.as_deref());
+    like(query, &lead.name("action"), search.action.as_deref());
+    like(query, &lead.name("resource"), search.resource.as_deref());
+    equal(query, &lead.name("cause"), search.cause.as_deref());
+    let decision = search.decision.map(|one| to_json("decision", &one)).transpose()?;
+    unusual(
+        query,
+        lead,
+        "decision",
+        "allow",
+        decision.as_deref().map(unquoted),
+    );
+    let outcome = search.outcome.map(|one| to_json("outcome", &one)).transpose()?;
+    unusual(
+        query,
+        lead,
+        "outcome",
+        "succeeded",
+        outcome.as_deref().map(unquoted),
+    );
+    one_of(query, &lead.name("kind"), &search.kinds);
+    if let Some(since) = search.since {
+        query
+            .push(" AND +records.time >= ")
+            .push_bind(since.as_microsecond());
+    }
+    if let Some(until) = search.until {
+        query
+            .push(" AND +records.time < ")
+            .push_bind(until.as_microsecond());
+    }
+    Ok(())
+}
+
+fn equal(query: &mut QueryBuilder<Sqlite>, column: &str, value: Option<&str>) {
     if let Some(value) = value {
-        query.push(" AND ").push(column).push(" = ");
+        query.push(format!(" AND {column} = "));
         query.push_bind(value.to_owned());
     }
 }
 
+/// A column of which only what is not usual is indexed; the statement has to say so for the index to be used.
+fn unusual(
+    query: &mut QueryBuilder<Sqlite>,
+    lead: &Lead,
+    column: &'static str,
+    usual: &str,
+    value: Option<&str>,
+) {
+    equal(query, &lead.name(column), value);
+    if lead.0.contains(&column) {
+        query.push(format!(" AND records.{column} <> '{usual}'"));
+    }
+}
+
 /// `GLOB` with every character but `*` taken literally.
-fn like(query: &mut QueryBuilder<Sqlite>, column: &'static str, pattern: Option<&str>) {
+fn like(query: &mut QueryBuilder<Sqlite>, column: &str, pattern: Option<&str>) {
     let Some(pattern) = pattern.filter(|text| text.contains('*')) else {
         return equal(query, column, pattern);
     };
@@ -181,15 +292,15 @@ fn like(query: &mut QueryBuilder<Sqlite>, column: &'static str, pattern: Option<
             other => glob.push(other),
         }
     }
-    query.push(" AND ").push(column).push(" GLOB ");
+    query.push(format!(" AND {column} GLOB "));
     query.push_bind(glob);
 }
 
-fn one_of(query: &mut QueryBuilder<Sqlite>, kinds: &[EventKind]) {
+fn one_of(query: &mut QueryBuilder<Sqlite>, column: &str, kinds: &[EventKind]) {
     if kinds.is_empty() {
         return;
     }
-    query.push(" AND kind IN (");
+    query.push(format!(" AND {column} IN ("));
     let mut list = query.separated(", ");
     for kind in kinds {
         list.push_bind(kind.as_str());
@@ -197,10 +308,22 @@ fn one_of(query: &mut QueryBuilder<Sqlite>, kinds: &[EventKind]) {
     query.push(")");
 }
 
-/// Each word as a quoted phrase, so that nothing in it is FTS5 syntax; all must occur.
-fn phrases(words: &[String]) -> String {
-    let quoted: Vec<String> = words
+/// Each word as a quoted phrase, so that nothing in it is FTS5 syntax; all must occur. What other filters ask for
+/// stands among a record's words as well: it narrows the search, and the columns have the last word.
+fn phrases(search: &Search) -> String {
+    let exact = |pattern: &Option<String>| pattern.clone().filter(|text| !text.contains('*'));
+    let named = [
+        search.claw.clone(),
+        search.actor.clone(),
+        search.cause.clone(),
+        exact(&search.action),
+        exact(&search.resource),
+    ];
+    let quoted: Vec<String> = search
+        .words
         .iter()
+        .cloned()
+        .chain(named.into_iter().flatten())
         .map(|word| format!("\"{}\"", word.replace('"', "\"\"")))
         .collect();
     quoted.join(" ")
@@ -216,10 +339,7 @@ fn found(row: &SqliteRow) -> Result<Found, StoreError> {
     let body: String = row.try_get("body").map_err(read())?;
     Ok(Found {
         record: from_json("audit record", &body)?,
-        place: Place {
-            time: number("time")?,
-            row: number("id")?,
-        },
+        place: Place(number("id")?),
         changed: from_column("change of the index", number("changed")?)?,
     })
 }
@@ -272,19 +392,48 @@ mod tests {
                 ..Search::default()
             },
             Search {
+                claw: text(),
+                action: text(),
+                since: Some(Timestamp::UNIX_EPOCH),
+                until: Some(Timestamp::UNIX_EPOCH),
+                ..Search::default()
+            },
+            Search {
+                claw: text(),
+                outcome: Some(Outcome::Unknown),
+                ..Search::default()
+            },
+            Search {
+                claw: text(),
+                words: vec!["x".into()],
+                ..Search::default()
+            },
+            Search {
                 words: vec!["x".into()],
                 ..Search::default()
             },
         ] {
-            let head = QueryBuilder::new("EXPLAIN QUERY PLAN SELECT id FROM records WHERE 1 = 1");
-            let mut query = filtered(head, &search).unwrap();
-            query.push(" ORDER BY time DESC, id DESC LIMIT 1");
-            let rows = query.build().fetch_all(&store.readers).await.unwrap();
+            let text = in_time(&search).unwrap();
+            let order = if search.words.is_empty() {
+                "records.id"
+            } else {
+                "records_text.rowid"
+            };
+            let sql = format!(
+                "EXPLAIN QUERY PLAN {} ORDER BY {order} DESC LIMIT 1",
+                text.sql().as_str()
+            );
+            let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .fetch_all(&store.readers)
+                .await
+                .unwrap();
             let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
             let plan = plan.join("; ");
-            assert!(plan.contains("USING"), "{search:?}: {plan}");
-            let sorted = search.words.is_empty() && plan.contains("TEMP B-TREE");
-            assert!(!sorted, "{search:?}: {plan}");
+            // Without any filter the table itself is in the order of time.
+            let walked = search == Search::default() && plan.contains("SCAN records");
+            let indexed = plan.contains("USING") || plan.contains("VIRTUAL TABLE INDEX");
+            assert!(walked || indexed, "{search:?}: {plan}");
+            assert!(!plan.contains("TEMP B-TREE"), "{search:?}: {plan}");
         }
     }
 }

@@ -349,6 +349,8 @@ async fn logs_and_the_hashes_of_their_leaves_are_kept() {
         frontier: vec![Digest::of(b"root")],
         checkpoint: "c".into(),
         cosigned: "cc".into(),
+        indexed: 1,
+        index_frontier: vec![Digest::of(b"0")],
     };
     let hashes = [Digest::of(b"0"), Digest::of(b"1")];
     let mut change = bench.store.begin().await.unwrap();
@@ -383,9 +385,8 @@ fn record(index: u64, minute: i64, change: impl FnOnce(&mut Event)) -> AuditReco
 async fn indexed(records: &[AuditRecord]) -> Bench {
     let bench = Bench::new().await;
     let mut change = bench.store.begin().await.unwrap();
-    for record in records {
-        change.put_record("gateway", record).await.unwrap();
-    }
+    let records: Vec<&AuditRecord> = records.iter().collect();
+    change.put_records("gateway", &records).await.unwrap();
     change.commit().await.unwrap();
     bench
 }
@@ -587,7 +588,7 @@ async fn an_outcome_replaces_its_record_and_shows_as_a_change() {
     first.outcome_index = Some(2);
     first.event.outcome = Some(Outcome::Failed);
     first.event.reason = Some("ratelimited".into());
-    change.put_record("gateway", &first).await.unwrap();
+    change.put_records("gateway", &[&first]).await.unwrap();
     change.commit().await.unwrap();
     let changed = bench
         .store
@@ -612,4 +613,43 @@ async fn an_outcome_replaces_its_record_and_shows_as_a_change() {
     )
     .await;
     check(&bench, Search::default(), &[1, 0]).await;
+}
+
+#[tokio::test]
+async fn the_same_log_indexed_again_in_other_portions_gives_the_same_index() {
+    // Many records of one instant, as when a clock stands still, and outcomes that come later.
+    let records: Vec<AuditRecord> = (0..200)
+        .map(|index| record(index, i64::try_from(index / 150).unwrap(), |_| {}))
+        .collect();
+    let live = indexed(&records).await;
+    let again = Bench::new().await;
+    for portion in records.chunks(7) {
+        let portion: Vec<&AuditRecord> = portion.iter().collect();
+        let mut change = again.store.begin().await.unwrap();
+        change.put_records("gateway", &portion).await.unwrap();
+        change.commit().await.unwrap();
+    }
+    let everything = Search::default();
+    let found = again.store.search(&everything, None, 1000).await.unwrap();
+    assert_eq!(found.len(), 200);
+    assert_eq!(found, live.store.search(&everything, None, 1000).await.unwrap());
+}
+
+#[tokio::test]
+async fn clearing_the_index_of_one_log_leaves_the_other_alone() {
+    let bench = indexed(&[record(0, 0, |_| {}), record(1, 1, |_| {})]).await;
+    let mut change = bench.store.begin().await.unwrap();
+    change
+        .put_records("control", &[&record(0, 0, |_| {})])
+        .await
+        .unwrap();
+    change.clear_index("gateway").await.unwrap();
+    change.commit().await.unwrap();
+    check(&bench, Search::default(), &[0]).await;
+    assert!(bench.store.find_record("control", 0).await.unwrap().is_some());
+    let words = Search {
+        words: vec!["triage".into()],
+        ..Search::default()
+    };
+    check(&bench, words, &[0]).await;
 }

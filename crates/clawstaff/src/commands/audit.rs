@@ -1,5 +1,7 @@
 //! `clawstaff audit`: what happened, why, allowed by which grant, and whether the log is whole.
 
+mod content;
+mod custody;
 mod filter;
 mod verify;
 
@@ -54,10 +56,15 @@ pub(crate) enum Command {
         cursor: Option<String>,
     },
     /// Show one record whole
-    #[command(after_help = "Example:\n  clawstaff audit show gateway:4711")]
+    #[command(after_help = "Examples:
+  clawstaff audit show gateway:4711
+  clawstaff audit show gateway:4711 --content       also what was sent and received, on the gateway's host; recorded")]
     Show {
         /// Its id, as `audit query` shows it
         id: String,
+        /// Decrypt what is kept of it, on the gateway's own host, if you are a custodian; recorded
+        #[arg(long)]
+        content: bool,
     },
     /// Count records by Claw, kind, decision and outcome
     #[command(after_help = "Example:\n  clawstaff audit stats --since 7d")]
@@ -68,6 +75,22 @@ pub(crate) enum Command {
     /// Print the newest cosigned checkpoints; keep them where nobody of the installation can write
     #[command(after_help = "Example:\n  clawstaff audit checkpoint > /mnt/elsewhere/checkpoints.txt")]
     Checkpoint,
+    /// Legal holds: what may neither be erased nor fall to retention
+    #[command(subcommand)]
+    Hold(custody::HoldCommand),
+    /// Erase the content of a subject: its keys and salts are destroyed, every proof stays what it was
+    #[command(after_help = "Examples:
+  clawstaff audit erase member:uid-1000        what any Claw did on this member's behalf
+  clawstaff audit erase claw:support-triage    everything a Claw did
+
+On the gateway's own host, by custodians only. Where two persons are asked for, a second custodian gives the same
+command. There is no way back.")]
+    Erase(custody::EraseArgs),
+    /// Make the searchable index anew from the logs
+    #[command(
+        after_help = "Example:\n  clawstaff audit rebuild\n\nThe logs stay as they are. `audit checkpoint -o json` shows how far the new index is."
+    )]
+    Rebuild,
     /// Verify logs offline: nothing altered, removed, reordered or hidden
     #[command(after_help = "Examples:
   clawstaff audit verify                                     both logs of this installation, against each other
@@ -91,13 +114,20 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             limit,
             cursor,
         } => query(format, &context.api()?, &filter, limit, cursor).await,
-        Command::Show { id } => {
+        Command::Show { id, content } => {
             let path = format!("/v1/audit/{}", escape(&id));
             let record: AuditRecord = context.api()?.get(&path).await?;
-            show(format, &record)
+            if content {
+                content::show(context, &record).await
+            } else {
+                show(format, &record)
+            }
         }
+        Command::Hold(command) => custody::hold(context, command).await,
+        Command::Erase(args) => custody::erase(context, args).await,
         Command::Stats { filter } => stats(format, &context.api()?, &filter).await,
         Command::Checkpoint => checkpoint(format, &context.api()?).await,
+        Command::Rebuild => rebuild(format, &context.api()?).await,
         Command::Verify(args) => verify::run(context, args),
     }
 }
@@ -147,12 +177,14 @@ async fn query(
     let mut left = limit;
     let mut cursor = cursor;
     let mut records: Vec<AuditRecord> = Vec::new();
+    let mut behind: Vec<LogView>;
     loop {
         let path = format!("/v1/audit{}", filter.query(Some(left.min(PAGE)), cursor.take())?);
         let page: AuditPage = client.get(&path).await?;
         let got = u32::try_from(page.records.len()).unwrap_or(u32::MAX);
         left = left.saturating_sub(got);
         cursor = page.cursor;
+        behind = page.watermarks;
         // Each page is older than the one before it; within a page the newest is last.
         records = page.records.into_iter().chain(records).collect();
         if left == 0 || got == 0 || cursor.is_none() {
@@ -168,7 +200,19 @@ async fn query(
     if let Some(cursor) = cursor {
         output::note(&format!("there is more: --cursor {cursor}"));
     }
+    let seen = behind.iter().map(watermark).collect::<Vec<_>>().join(", ");
+    output::note(&format!("searched: {seen}"));
     Ok(())
+}
+
+/// How much of a log a search has seen.
+fn watermark(log: &LogView) -> String {
+    let of = if log.known > log.size {
+        format!(" of {}", log.known)
+    } else {
+        String::new()
+    };
+    format!("{} up to entry {}{of}", log.origin, log.size)
 }
 
 fn table(records: &[AuditRecord]) -> Result<(), Failure> {
@@ -359,6 +403,13 @@ async fn stats(format: Format, client: &Client, filter: &Filter) -> Result<(), F
             ]
         },
     )
+}
+
+async fn rebuild(format: Format, client: &Client) -> Result<(), Failure> {
+    let logs: Vec<LogView> = client.post_empty("/v1/audit/rebuild").await?;
+    format.list(&logs, &["LOG", "INDEXED", "OF"], |log| {
+        vec![Cell::new(&log.origin), Cell::new(log.size), Cell::new(log.known)]
+    })
 }
 
 async fn checkpoint(format: Format, client: &Client) -> Result<(), Failure> {

@@ -1,7 +1,12 @@
 //! `clawstaff control`, `gateway` and `runner`: the parts one by one, as `up` starts them.
 
-use std::{ffi::OsStr, net::SocketAddr, path::PathBuf};
+use std::{
+    ffi::{OsStr, OsString},
+    net::SocketAddr,
+    path::PathBuf,
+};
 
+use clawstaff_gateway::CustodyPolicy;
 use clawstaff_runner::BackendChoice;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,6 +51,51 @@ pub(crate) struct GatewayArgs {
     /// PEM file with further certificate authorities to trust for tools and models
     #[arg(long, value_name = "FILE")]
     extra_ca: Option<PathBuf>,
+
+    #[command(flatten)]
+    custody: CustodyArgs,
+}
+
+/// What the gateway keeps of content, and who may read and erase it
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct CustodyArgs {
+    /// Keep what Claws send and receive, encrypted, on the gateway's host; without it no content is kept anywhere
+    #[arg(long)]
+    pub(crate) keep_content: bool,
+
+    /// User of the gateway's host who may read content, hold and erase, besides root and the gateway's own; may be
+    /// given several times
+    #[arg(long = "custodian", value_name = "UID")]
+    pub(crate) custodians: Vec<u32>,
+
+    /// Have nothing erased, and no hold released, unless two custodians ask for it
+    #[arg(long)]
+    pub(crate) two_persons: bool,
+}
+
+impl CustodyArgs {
+    /// The same again for a child process.
+    pub(crate) fn options(&self) -> Vec<(&'static str, OsString)> {
+        let flag = |name, given: bool| given.then(|| (name, OsString::new()));
+        let mut options: Vec<_> = flag("--keep-content", self.keep_content).into_iter().collect();
+        let uids = self
+            .custodians
+            .iter()
+            .map(|uid| ("--custodian", uid.to_string().into()));
+        options.extend(uids);
+        options.extend(flag("--two-persons", self.two_persons));
+        options
+    }
+}
+
+impl From<CustodyArgs> for CustodyPolicy {
+    fn from(args: CustodyArgs) -> Self {
+        Self {
+            keep: args.keep_content,
+            custodians: args.custodians,
+            two_persons: args.two_persons,
+        }
+    }
 }
 
 /// Run the runner alone
@@ -90,6 +140,7 @@ pub(crate) fn gateway(context: &Context, args: GatewayArgs) -> Result<(), Failur
         ingress: args.ingress,
         extra_ca: args.extra_ca,
         local_uids: args.local_uids,
+        custody: args.custody.into(),
     };
     follow_supervisor()?;
     let confined = clawstaff_gateway::confine_process(&config);

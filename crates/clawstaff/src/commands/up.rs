@@ -17,6 +17,7 @@ use self::{
     child::{Part, Parts},
     prepare::{Owner, Owners},
 };
+use super::parts::CustodyArgs;
 use crate::{context::Context, failure::Failure, output, place::Place};
 
 /// How long the parts may take to be ready before that is said.
@@ -49,6 +50,9 @@ pub(crate) struct Args {
     /// PEM file with further certificate authorities to trust for tools and models
     #[arg(long, value_name = "FILE", value_parser = absolute)]
     extra_ca: Option<PathBuf>,
+
+    #[command(flatten)]
+    custody: CustodyArgs,
 
     /// Leave cages as they are when stopping
     #[arg(long)]
@@ -196,6 +200,7 @@ fn specs(place: &Place, args: &Args, owners: &Owners, listen: SocketAddr, ingres
     if let Some(file) = &args.extra_ca {
         gateway.push(("--extra-ca", file.into()));
     }
+    gateway.extend(args.custody.options());
     vec![
         Part::new("control", words("control", &control), owners.control),
         Part::new("gateway", words("gateway", &gateway), owners.gateway).whole_environment(),

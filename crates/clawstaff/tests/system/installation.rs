@@ -163,7 +163,8 @@ impl Installation {
         });
     }
 
-    fn spec(&self) -> String {
+    /// The example's spec file with the connections pointed at the stand-ins.
+    pub(crate) fn spec(&self) -> String {
         let mut spec: toml::Table = SPEC.parse().unwrap();
         for connection in spec["connection"].as_array_mut().unwrap() {
             let base = match connection["name"].as_str().unwrap() {

@@ -5,13 +5,15 @@ use std::time::Duration;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clawstaff_api::people::{AuditFilter, AuditPage, AuditRecord, LogView};
 use clawstaff_store::{Found, Place, Search};
-use clawstaff_types::{Decision, EventKind, Outcome};
+use clawstaff_types::{Decision, EventKind, MemberId, Outcome};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use super::{
     context::{App, CONTROL_LOG, GATEWAY_LOG},
+    event,
     problem::Problem,
+    record,
 };
 
 const DEFAULT_LIMIT: u32 = 100;
@@ -61,10 +63,37 @@ impl App {
     pub(crate) async fn checkpoints(&self) -> Result<Vec<LogView>, Problem> {
         let view = |log: clawstaff_store::LogRow| LogView {
             origin: log.origin,
-            size: log.size,
+            size: log.indexed,
+            known: log.size,
             checkpoint: log.cosigned,
         };
         Ok(self.store.logs().await?.into_iter().map(view).collect())
+    }
+
+    /// Forgets the index and makes it again from the logs: the own one at once, the gateway's as it is pushed again.
+    /// What is known of the logs stays, and every entry must be the one that was taken in before.
+    pub(crate) async fn rebuild_index(&self, by: &MemberId) -> Result<Vec<LogView>, Problem> {
+        let intents = record::intend(&self.log, vec![event::index(by)]).await?;
+        let cleared = self.clear_index().await;
+        let outcome = match &cleared {
+            Ok(()) => Outcome::Succeeded,
+            Err(_) => Outcome::Failed,
+        };
+        // The outcome is a new entry, and with it the own log is indexed from its beginning.
+        record::settle(&self.log, intents, outcome).await?;
+        cleared?;
+        self.checkpoints().await
+    }
+
+    async fn clear_index(&self) -> Result<(), Problem> {
+        let (_taking, _indexing) = (self.taking.lock().await, self.indexing.lock().await);
+        let mut change = self.store.begin().await?;
+        for log in [GATEWAY_LOG, CONTROL_LOG] {
+            change.clear_index(log).await?;
+        }
+        change.commit().await?;
+        self.own_indexed.send_replace(0);
+        Ok(())
     }
 
     /// Records indexed or completed after `changed`, at once if there are any, else when there are.
@@ -166,18 +195,14 @@ fn limit(filter: &AuditFilter) -> Result<u32, Problem> {
     }
 }
 
-fn write_cursor(place: Place) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{}:{}", place.time, place.row))
+fn write_cursor(Place(place): Place) -> String {
+    URL_SAFE_NO_PAD.encode(place.to_string())
 }
 
 fn read_cursor(text: &str) -> Result<Place, Problem> {
     let place = || {
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
-        let (time, row) = text.split_once(':')?;
-        Some(Place {
-            time: time.parse().ok()?,
-            row: row.parse().ok()?,
-        })
+        text.parse().ok().map(Place)
     };
     place().ok_or_else(|| Problem::invalid("`cursor` is none that this server gave"))
 }
@@ -190,7 +215,7 @@ mod tests {
 
     #[test]
     fn cursors_read_back_and_others_are_refused() {
-        let place = Place { time: -5, row: 9 };
+        let place = Place(-5);
         assert_eq!(read_cursor(&write_cursor(place)).unwrap(), place);
         for bad in ["", "x", "MTox:", "!!!"] {
             assert!(read_cursor(bad).is_err(), "{bad}");

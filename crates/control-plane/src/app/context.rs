@@ -32,6 +32,8 @@ pub(crate) struct App {
     pub(crate) indexed: watch::Sender<u64>,
     /// How many entries of the own log are indexed.
     pub(crate) own_indexed: watch::Sender<u64>,
+    /// Held while entries of the own log are indexed.
+    pub(crate) indexing: Mutex<()>,
     /// Held while desired state changes.
     pub(crate) changing: Mutex<()>,
     /// The newest complaint about a log, so that one that is repeated does not fill ours.

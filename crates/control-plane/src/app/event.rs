@@ -1,6 +1,6 @@
 //! What is recorded of a change: names, ids, digests. Never content.
 
-use clawstaff_api::people::ChangeVerb;
+use clawstaff_api::{nodes::GatewayHello, people::ChangeVerb};
 use clawstaff_store::ClawRow;
 use clawstaff_types::{
     Actor, Digest, Event, EventKind, Grant, Guardrail, MemberId, Mode, ResourcePattern,
@@ -20,6 +20,20 @@ fn by(kind: EventKind, member: &MemberId) -> Event {
     Event::new(kind, Actor::Member(member.clone()))
 }
 
+/// The gateway said who it is: the key of its log, its sealing key, its ingress.
+pub(crate) fn gateway(before: Option<&GatewayHello>, after: &GatewayHello) -> Event {
+    let event = Event::new(EventKind::ConfigChanged, Actor::System("gateway".to_owned()));
+    changed(event, "gateway", before, Some(after))
+}
+
+/// The searchable index is made anew.
+pub(crate) fn index(member: &MemberId) -> Event {
+    let mut event = by(EventKind::ConfigChanged, member);
+    fact(&mut event, "thing", "index");
+    fact(&mut event, "change", "rebuild");
+    event
+}
+
 fn fact(event: &mut Event, label: &str, value: &str) {
     let short: String = value.chars().take(FACT_CHARS).collect();
     event.facts.insert(label.to_owned(), short);
@@ -35,7 +49,10 @@ const fn verb_text(verb: ChangeVerb) -> &'static str {
 
 /// A thing of the configuration before and after.
 fn configured<T: Serialize>(member: &MemberId, thing: &str, before: Option<&T>, after: Option<&T>) -> Event {
-    let mut event = by(EventKind::ConfigChanged, member);
+    changed(by(EventKind::ConfigChanged, member), thing, before, after)
+}
+
+fn changed<T: Serialize>(mut event: Event, thing: &str, before: Option<&T>, after: Option<&T>) -> Event {
     let verb = match (before, after) {
         (None, _) => ChangeVerb::Add,
         (Some(_), Some(_)) => ChangeVerb::Change,

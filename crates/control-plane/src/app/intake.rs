@@ -68,6 +68,10 @@ impl App {
                 push.from - 1
             )));
         }
+        if let Some(known) = known.as_ref().filter(|known| push.from > known.indexed) {
+            let text = format!("the index is being rebuilt: push from {}", known.indexed);
+            return Err(Problem::conflict(text).into());
+        }
         let hashes: Vec<Hash> = push
             .leaves
             .iter()
@@ -132,7 +136,8 @@ impl App {
             return acknowledged(known);
         }
         let start = frontier.size();
-        for hash in hashes.iter().skip(fresh) {
+        let indexed = usize::try_from(start - push.from).unwrap_or(usize::MAX);
+        for hash in hashes.iter().skip(indexed) {
             frontier.push(*hash);
         }
         if frontier.root() != checkpoint.root {
@@ -146,25 +151,20 @@ impl App {
         }
         let cosigned =
             note::cosign(&push.checkpoint, &self.log_key).map_err(|error| Problem::internal(&error))?;
-        let row = LogRow {
-            name: GATEWAY_LOG.to_owned(),
-            origin: checkpoint.origin.clone(),
-            size: frontier.size(),
-            frontier: frontier.peaks().to_vec(),
-            checkpoint: push.checkpoint.clone(),
-            cosigned: cosigned.clone(),
-        };
-        let leaves: Vec<&[u8]> = push.leaves.iter().skip(fresh).map(String::as_bytes).collect();
+        let notes = [push.checkpoint.clone(), cosigned.clone()];
+        let row = frontier.row(known, GATEWAY_LOG, &checkpoint.origin, notes);
+        let leaves: Vec<&[u8]> = push.leaves.iter().skip(indexed).map(String::as_bytes).collect();
         let fresh_hashes = hashes.get(fresh..).unwrap_or_default();
         self.keep(&row, start, &leaves, fresh_hashes).await?;
-        keep_file(&self.gateway_checkpoint, &cosigned).map_err(|error| Problem::internal(&error))?;
+        keep_file(&self.gateway_checkpoint, &row.cosigned).map_err(|error| Problem::internal(&error))?;
         Ok(LogAck {
-            size: row.size,
+            size: row.indexed,
             cosigned,
         })
     }
 
-    /// Indexes leaves from `start` on and keeps how far the log is known, in one transaction.
+    /// Indexes leaves from `start` on and keeps how far the log is known, in one transaction. `hashes` are of the last
+    /// of them: those that were not known before.
     pub(crate) async fn keep(
         &self,
         row: &LogRow,
@@ -178,10 +178,11 @@ impl App {
         };
         let mut change = self.store.begin().await?;
         let records = records(&mut change, source, start, leaves).await?;
-        for record in records.values() {
-            change.put_record(&row.name, record).await?;
-        }
-        change.put_leaves(&row.name, start, hashes).await?;
+        let records: Vec<&AuditRecord> = records.values().collect();
+        change.put_records(&row.name, &records).await?;
+        let known = leaves.len().saturating_sub(hashes.len());
+        let first = start.saturating_add(u64::try_from(known).unwrap_or(u64::MAX));
+        change.put_leaves(&row.name, first, hashes).await?;
         change.put_log(row).await?;
         change.commit().await?;
         self.indexed.send_replace(self.store.newest_change().await?);
@@ -222,7 +223,7 @@ impl<E: Into<Problem>> From<E> for Refusal {
 fn acknowledged(known: Option<LogRow>) -> Result<LogAck, Refusal> {
     let known = known.ok_or_else(|| Problem::invalid("an empty log needs no push"))?;
     Ok(LogAck {
-        size: known.size,
+        size: known.indexed,
         cosigned: known.cosigned,
     })
 }

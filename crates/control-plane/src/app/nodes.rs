@@ -4,12 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use clawstaff_api::nodes::{GatewayHello, GatewayStatus, GatewayWelcome, RunnerStatus};
 use clawstaff_audit::note::VerifyingKey;
+use clawstaff_types::Outcome;
 use jiff::Timestamp;
 
 use super::{
     context::{App, GATEWAY_LOG},
+    event,
     problem::Problem,
     publish::Published,
+    record,
 };
 
 /// How long a node waits for news before it asks again.
@@ -27,14 +30,35 @@ impl App {
         if let Some(pinned) = pinned.filter(|pinned| *pinned != hello.log_vkey) {
             return Err(other_key(&pinned, &hello.log_vkey));
         }
-        let mut change = self.store.begin().await?;
-        change.put_gateway_hello(&hello, Timestamp::now()).await?;
-        change.commit().await?;
+        let before = self.store.gateway().await?.map(|known| known.hello);
+        if before.as_ref() == Some(&hello) {
+            self.keep_hello(&hello).await?;
+        } else {
+            self.introduce(before.as_ref(), &hello).await?;
+        }
         let known = self.store.log(GATEWAY_LOG).await?;
         Ok(GatewayWelcome {
             state_key: self.signer.public(),
-            log_size: known.map_or(0, |log| log.size),
+            log_size: known.map_or(0, |log| log.indexed),
         })
+    }
+
+    /// The gateway says something new of itself. Its keys are what it is believed by, so that is on record.
+    async fn introduce(&self, before: Option<&GatewayHello>, hello: &GatewayHello) -> Result<(), Problem> {
+        let intents = record::intend(&self.log, vec![event::gateway(before, hello)]).await?;
+        let kept = self.keep_hello(hello).await;
+        let outcome = match &kept {
+            Ok(()) => Outcome::Succeeded,
+            Err(_) => Outcome::Failed,
+        };
+        record::settle(&self.log, intents, outcome).await?;
+        kept
+    }
+
+    async fn keep_hello(&self, hello: &GatewayHello) -> Result<(), Problem> {
+        let mut change = self.store.begin().await?;
+        change.put_gateway_hello(hello, Timestamp::now()).await?;
+        Ok(change.commit().await?)
     }
 
     /// The gateway reports. Messages that it has in its own inbox are dropped here.

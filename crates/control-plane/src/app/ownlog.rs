@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use clawstaff_audit::{Checkpoint, Draft, Log, Phase, Recovery, tree::leaf_hash};
-use clawstaff_store::LogRow;
 use clawstaff_types::Outcome;
 
 use super::{
@@ -62,6 +61,7 @@ impl App {
     }
 
     async fn catch_up(&self) -> Result<(), Problem> {
+        let _alone = self.indexing.lock().await;
         loop {
             let known = self.store.log(CONTROL_LOG).await?;
             let mut frontier = Frontier::restore(known.as_ref());
@@ -80,14 +80,8 @@ impl App {
             }
             let checkpoint = self.log.checkpoint();
             self.compare(&frontier, &checkpoint).await?;
-            let row = LogRow {
-                name: CONTROL_LOG.to_owned(),
-                origin: self.log.origin().to_owned(),
-                size: frontier.size(),
-                frontier: frontier.peaks().to_vec(),
-                cosigned: checkpoint.clone(),
-                checkpoint,
-            };
+            let notes = [checkpoint.clone(), checkpoint];
+            let row = frontier.row(known, CONTROL_LOG, self.log.origin(), notes);
             self.keep(&row, start, &leaves, &[]).await?;
         }
     }

@@ -27,6 +27,7 @@ pub(crate) fn frame(title: &str, body: Markup) -> Markup {
                     nav aria-label="Main" {
                         a href="/#fleet" { "Fleet" }
                         a href="/#log" { "Audit log" }
+                        form method="post" action="/logout" { button type="submit" { "Log out" } }
                     }
                 }
                 main #main { (body) }
@@ -47,6 +48,19 @@ pub(crate) fn problem(problem: &Problem) -> Markup {
                 @if problem.0.status == 401 {
                     p.muted { "Open the link that `clawstaff up` printed: it holds the token and logs this browser in." }
                 }
+            }
+        },
+    )
+}
+
+/// After logging out.
+pub(crate) fn logged_out() -> Markup {
+    frame(
+        "Logged out",
+        html! {
+            section.card.narrow {
+                h1 { "Logged out" }
+                p { "This browser holds no token any more. The link that `clawstaff up` printed logs it in again." }
             }
         },
     )

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     response::sse::{Event as Sent, KeepAlive, Sse},
 };
@@ -16,6 +16,7 @@ use futures_util::{Stream, stream};
 use http::HeaderMap;
 
 use super::{
+    auth::Caller,
     extract::{Asked, Named},
     routes::Routes,
 };
@@ -26,6 +27,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/v1/audit", query_audit)
         .get("/v1/audit/tail", tail_audit)
         .get("/v1/audit/checkpoints", list_checkpoints)
+        .post("/v1/audit/rebuild", rebuild_index)
         .get("/v1/audit/{id}", show_record)
 }
 
@@ -54,6 +56,17 @@ pub(crate) async fn show_record(
     (status = 200, body = Vec<LogView>), (status = "default", body = ApiProblem, content_type = "application/problem+json")))]
 pub(crate) async fn list_checkpoints(State(app): State<Arc<App>>) -> Result<Json<Vec<LogView>>, Problem> {
     app.checkpoints().await.map(Json)
+}
+
+/// Makes the searchable index anew from the logs. Answers when the old one is gone; `size` of each log says how far
+/// the new one is.
+#[utoipa::path(post, path = "/v1/audit/rebuild", tag = "audit", responses(
+    (status = 200, body = Vec<LogView>), (status = "default", body = ApiProblem, content_type = "application/problem+json")))]
+pub(crate) async fn rebuild_index(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Vec<LogView>>, Problem> {
+    app.rebuild_index(&caller.member).await.map(Json)
 }
 
 /// Records as they are indexed, as server-sent events. A record is sent again, with the same id, when its outcome

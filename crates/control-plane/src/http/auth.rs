@@ -7,23 +7,27 @@ use std::{path::PathBuf, sync::Arc};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::{
+    Extension,
     extract::{Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use clawstaff_types::{Actor, Digest, Event, EventKind, MemberId};
+use clawstaff_types::{Digest, MemberId};
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode, Uri,
     header::{AUTHORIZATION, COOKIE, LOCATION, SET_COOKIE},
 };
 
+use super::doorbook::{Doorbook, Via};
 use crate::{
-    app::{context::App, permission::Role, problem::Problem, record},
+    app::{permission::Role, problem::Problem},
     dashboard, keys,
     serve::Peer,
 };
 
 const COOKIE_NAME: &str = "clawstaff";
+/// Where a browser puts its cookie away.
+pub(crate) const LOGOUT: &str = "/logout";
 /// The member that the dashboard's token stands for.
 const TOKEN_MEMBER: &str = "dashboard-token";
 
@@ -45,29 +49,35 @@ pub(crate) struct Caller {
     pub(crate) role: Role,
 }
 
-type PeopleState = (Arc<App>, Arc<Logins>);
+/// What the doors of a socket need: who may come in, and where it is written down.
+pub(crate) type Doors = (Arc<Doorbook>, Arc<Logins>);
 
 /// Lets people in, or says why not.
 pub(crate) async fn person(
-    State((app, logins)): State<PeopleState>,
+    State((book, logins)): State<Doors>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let peer = request.extensions().get::<Peer>().copied();
     let known = match peer {
-        Some(Peer::Uid(uid)) => local(uid, &logins),
+        Some(Peer::Uid(uid)) => local(uid, &logins).map(|caller| (caller, Via::Socket)),
         Some(Peer::Network(_)) => match offered(request.uri()) {
-            Some(token) => return log_in(&app, &logins, &token, request.uri()).await,
-            None => remote(request.method(), request.headers(), &logins),
+            Some(token) => return log_in(&book, &logins, &token, request.uri(), peer).await,
+            None => remote(&request, &logins),
         },
         None => Err(Problem::unauthenticated("nobody knows who is calling")),
     };
     match known {
-        Ok(caller) => {
+        Ok((caller, via)) => {
+            book.entered(&caller, via).await;
             request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(book);
             next.run(request).await
         }
-        Err(problem) => refused(problem, &request),
+        Err(problem) => {
+            book.refused(peer, &problem).await;
+            refused(problem, &request)
+        }
     }
 }
 
@@ -92,17 +102,25 @@ fn local(uid: u32, logins: &Logins) -> Result<Caller, Problem> {
     })
 }
 
-fn remote(method: &Method, headers: &HeaderMap, logins: &Logins) -> Result<Caller, Problem> {
+/// Whether the browser's cookie will do: for reading, and for putting the cookie away.
+fn cookie_will_do(request: &Request) -> bool {
+    request.method().is_safe() || request.uri().path() == LOGOUT
+}
+
+fn remote(request: &Request, logins: &Logins) -> Result<(Caller, Via), Problem> {
     let unknown = || {
         Problem::unauthenticated("a token is needed: `Authorization: Bearer …`")
             .hint("it is in `control/dashboard.token` of the installation's data directory")
     };
-    let token = match bearer(headers) {
-        Some(token) => token,
-        None => cookie(headers).filter(|_| method.is_safe()).ok_or_else(unknown)?,
+    let headers = request.headers();
+    let (token, via) = if let Some(token) = bearer(headers) {
+        (token, Via::Token)
+    } else {
+        let cookie = cookie(headers).filter(|_| cookie_will_do(request));
+        (cookie.ok_or_else(unknown)?, Via::Browser)
     };
     if is_token(token, &logins.dashboard) {
-        token_caller()
+        Ok((token_caller()?, via))
     } else {
         Err(Problem::unauthenticated("this token is not valid"))
     }
@@ -141,19 +159,23 @@ fn offered(uri: &Uri) -> Option<String> {
         .find_map(|(name, value)| (name == "token").then(|| value.to_owned()))
 }
 
-/// Turns the token in the address into a cookie and gets it out of the address.
-async fn log_in(app: &App, logins: &Logins, token: &str, uri: &Uri) -> Response {
-    if !is_token(token, &logins.dashboard) {
-        return dashboard::refused(&Problem::unauthenticated("this token is not valid"));
-    }
-    match token_caller() {
-        Ok(caller) => {
-            let event = Event::new(EventKind::AuthLogin, Actor::Member(caller.member));
-            if let Err(problem) = record::fact(&app.log, event).await {
-                return dashboard::refused(&problem);
-            }
+/// Turns the token in the address into a cookie and gets it out of the address. Without a record there is no
+/// cookie.
+async fn log_in(book: &Doorbook, logins: &Logins, token: &str, uri: &Uri, peer: Option<Peer>) -> Response {
+    let caller = if is_token(token, &logins.dashboard) {
+        token_caller()
+    } else {
+        Err(Problem::unauthenticated("this token is not valid"))
+    };
+    let caller = match caller {
+        Ok(caller) => caller,
+        Err(problem) => {
+            book.refused(peer, &problem).await;
+            return dashboard::refused(&problem);
         }
-        Err(problem) => return problem.into_response(),
+    };
+    if let Err(problem) = book.logged_in(&caller).await {
+        return dashboard::refused(&problem);
     }
     let cookie = HeaderValue::from_str(&format!(
         "{COOKIE_NAME}={token}; HttpOnly; SameSite=Strict; Path=/"
@@ -171,14 +193,34 @@ async fn log_in(app: &App, logins: &Logins, token: &str, uri: &Uri) -> Response 
     response
 }
 
+/// Puts the browser's cookie away. The token itself stays good: it is the installation's, not the browser's.
+pub(crate) async fn log_out(
+    Extension(book): Extension<Arc<Doorbook>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, Problem> {
+    book.logged_out(&caller).await?;
+    let mut response = (StatusCode::OK, dashboard::logged_out()).into_response();
+    let gone = format!("{COOKIE_NAME}=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0");
+    if let Ok(cookie) = HeaderValue::from_str(&gone) {
+        response.headers_mut().insert(SET_COOKIE, cookie);
+    }
+    Ok(response)
+}
+
 /// Lets gateway and runner in.
-pub(crate) async fn node(State(logins): State<Arc<Logins>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn node(State((book, logins)): State<Doors>, mut request: Request, next: Next) -> Response {
     match which_node(request.headers(), &logins) {
         Ok(caller) => {
+            book.entered(&caller, Via::Node).await;
             request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(book);
             next.run(request).await
         }
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            let peer = request.extensions().get::<Peer>().copied();
+            book.refused(peer, &problem).await;
+            problem.into_response()
+        }
     }
 }
 
@@ -209,8 +251,12 @@ mod tests {
         }
     }
 
-    fn headers(name: http::HeaderName, value: &'static str) -> HeaderMap {
-        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
+    fn ask(method: &str, path: &str, headers: &[(http::HeaderName, &str)]) -> Request {
+        let mut builder = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            builder = builder.header(name, *value);
+        }
+        builder.body(axum::body::Body::empty()).unwrap()
     }
 
     #[test]
@@ -221,24 +267,21 @@ mod tests {
 
     #[test]
     fn a_cookie_reads_and_never_writes() {
-        let cookie = headers(COOKIE, "other=1; clawstaff=the-token");
-        assert!(remote(&Method::GET, &cookie, &logins()).is_ok());
-        assert_eq!(
-            remote(&Method::POST, &cookie, &logins()).unwrap_err().0.status,
-            401
-        );
-        let bearer = headers(AUTHORIZATION, "Bearer the-token");
-        assert!(remote(&Method::POST, &bearer, &logins()).is_ok());
+        let cookie = [(COOKIE, "other=1; clawstaff=the-token")];
+        assert!(remote(&ask("GET", "/", &cookie), &logins()).is_ok());
+        assert!(remote(&ask("POST", LOGOUT, &cookie), &logins()).is_ok());
+        let refused = remote(&ask("POST", "/v1/apply", &cookie), &logins());
+        assert_eq!(refused.unwrap_err().0.status, 401);
+        let bearer = [(AUTHORIZATION, "Bearer the-token")];
+        assert!(remote(&ask("POST", "/v1/apply", &bearer), &logins()).is_ok());
     }
 
     #[test]
     fn wrong_and_missing_tokens_are_refused() {
         for wrong in ["Bearer the-toke", "Bearer ", "the-token", "Basic the-token"] {
-            assert!(
-                remote(&Method::GET, &headers(AUTHORIZATION, wrong), &logins()).is_err(),
-                "{wrong}"
-            );
+            let request = ask("GET", "/", &[(AUTHORIZATION, wrong)]);
+            assert!(remote(&request, &logins()).is_err(), "{wrong}");
         }
-        assert!(remote(&Method::GET, &HeaderMap::new(), &logins()).is_err());
+        assert!(remote(&ask("GET", "/", &[]), &logins()).is_err());
     }
 }

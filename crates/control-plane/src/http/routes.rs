@@ -14,6 +14,7 @@ use axum::{
 
 use super::{
     auth::Caller,
+    doorbook::Doorbook,
     table::{TABLE, needs},
 };
 use crate::{
@@ -81,8 +82,8 @@ impl Routes {
             return self;
         };
         self.added.insert((method, path));
-        let guarded = on(filter, handler).layer(middleware::from_fn(move |caller, request, next| {
-            permitted(permission, caller, request, next)
+        let guarded = on(filter, handler).layer(middleware::from_fn(move |caller, book, request, next| {
+            permitted(permission, caller, book, request, next)
         }));
         self.router = self.router.route(path, guarded);
         self
@@ -107,12 +108,14 @@ impl Routes {
 async fn permitted(
     permission: Permission,
     caller: Extension<Caller>,
+    book: Extension<Arc<Doorbook>>,
     request: Request,
     next: Next,
 ) -> Response {
     if caller.role.may(permission) {
         return next.run(request).await;
     }
+    book.not_permitted(&caller, permission).await;
     let text = format!(
         "`{}` is {} here and may not do this",
         caller.member,

@@ -1,7 +1,13 @@
-//! What permission each route needs. The whole of it; a security person reads this file.
+//! What permission each route needs, and what it leaves in the log. The whole of it; a security person reads
+//! this file.
 //!
 //! The matrix of roles and routes that follows from it is committed as `policies/matrix.out` and compared by a
-//! test, so that a change of access is a diff.
+//! test, so that a change of access is a diff. Another test (`tests/whole/records.rs`) drives every row and looks
+//! for its record.
+
+use clawstaff_types::EventKind::{
+    self, AuthLogout, ClawDeployed, ClawUpdated, ConfigChanged, GrantAdded, GrantRevoked,
+};
 
 use super::routes::Server::{self, Nodes, People};
 use crate::app::permission::{
@@ -19,59 +25,171 @@ pub(crate) struct Row {
     pub(crate) method: &'static str,
     pub(crate) path: &'static str,
     pub(crate) needs: Permission,
+    pub(crate) leaves: Leaves,
 }
 
-const fn row(server: Server, method: &'static str, path: &'static str, needs: Permission) -> Row {
+/// What a route leaves in the log when it does what it was asked. Logins and refusals are recorded for every route
+/// (`logins.rs`) and are not said here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaves {
+    /// A record of one of these kinds: its intent is durable before the act.
+    Record(&'static [EventKind]),
+    /// Nothing, for this reason.
+    Nothing(&'static str),
+}
+
+/// What exists and what was recorded: names, ids, counts, digests.
+const NO_CONTENT: Leaves = Leaves::Nothing("reads names, ids, counts and digests, never content");
+const QUESTION: Leaves = Leaves::Nothing("answers a question about what would be, and changes nothing");
+const OWN_FILE: Leaves = Leaves::Nothing("is a file of the dashboard's own");
+const DESIRED: Leaves = Leaves::Nothing("hands a node what was recorded when it was wanted");
+const REPORT: Leaves = Leaves::Nothing("takes a report that changes nothing anybody wanted");
+const APPLIED: Leaves = record(&[ClawDeployed, ClawUpdated, GrantAdded, GrantRevoked, ConfigChanged]);
+const ENDED: Leaves = record(&[ConfigChanged, GrantRevoked]);
+const INTAKE: Leaves = Leaves::Nothing("takes in records; a push that does not fit leaves `audit.gap`");
+
+const fn row(
+    server: Server,
+    method: &'static str,
+    path: &'static str,
+    needs: Permission,
+    leaves: Leaves,
+) -> Row {
     Row {
         server,
         method,
         path,
         needs,
+        leaves,
     }
 }
 
+/// Shorthand for [`Leaves::Record`].
+const fn record(kinds: &'static [EventKind]) -> Leaves {
+    Leaves::Record(kinds)
+}
+
 pub(crate) const TABLE: &[Row] = &[
-    row(People, "GET", "/v1/whoami", Look),
-    row(People, "GET", "/v1/status", Look),
-    row(People, "POST", "/v1/apply", ChangeFleet),
-    row(People, "GET", "/v1/spec", ReadGrants),
-    row(People, "GET", "/v1/claws", ReadFleet),
-    row(People, "GET", "/v1/claws/{name}", ReadFleet),
-    row(People, "GET", "/v1/claws/{name}/history", ReadFleet),
-    row(People, "POST", "/v1/claws/{name}/start", OperateClaws),
-    row(People, "POST", "/v1/claws/{name}/stop", OperateClaws),
-    row(People, "POST", "/v1/claws/{name}/restart", OperateClaws),
-    row(People, "POST", "/v1/claws/{name}/pause", OperateClaws),
-    row(People, "POST", "/v1/claws/{name}/resume", OperateClaws),
-    row(People, "POST", "/v1/claws/{name}/rollback", ChangeFleet),
-    row(People, "POST", "/v1/claws/{name}/messages", TalkToClaws),
-    row(People, "DELETE", "/v1/claws/{name}", ChangeFleet),
-    row(People, "GET", "/v1/connectors", ReadFleet),
-    row(People, "GET", "/v1/connectors/{id}", ReadFleet),
-    row(People, "GET", "/v1/connections", ReadFleet),
-    row(People, "GET", "/v1/grants", ReadGrants),
-    row(People, "POST", "/v1/grants", ChangeGrants),
-    row(People, "DELETE", "/v1/grants/{id}", ChangeGrants),
-    row(People, "POST", "/v1/grants/check", ReadGrants),
-    row(People, "GET", "/v1/guardrails", ReadFleet),
-    row(People, "POST", "/v1/guardrails", ChangeGrants),
-    row(People, "DELETE", "/v1/guardrails/{name}", ChangeGrants),
-    row(People, "GET", "/v1/audit", ReadAudit),
-    row(People, "GET", "/v1/audit/tail", ReadAudit),
-    row(People, "GET", "/v1/audit/checkpoints", ReadAudit),
-    row(People, "GET", "/v1/audit/{id}", ReadAudit),
-    row(People, "GET", "/", ReadAudit),
-    row(People, "GET", "/claws/{name}", ReadAudit),
-    row(People, "GET", "/records/{id}", ReadAudit),
-    row(People, "GET", "/static/style.css", Look),
-    row(People, "GET", "/static/live.js", Look),
-    row(Nodes, "GET", "/nodes/v1/gateway/state", BeGateway),
-    row(Nodes, "POST", "/nodes/v1/gateway/hello", BeGateway),
-    row(Nodes, "POST", "/nodes/v1/gateway/log", BeGateway),
-    row(Nodes, "POST", "/nodes/v1/gateway/status", BeGateway),
-    row(Nodes, "GET", "/nodes/v1/runner/state", BeRunner),
-    row(Nodes, "POST", "/nodes/v1/runner/status", BeRunner),
+    row(People, "GET", "/v1/whoami", Look, NO_CONTENT),
+    row(People, "GET", "/v1/status", Look, NO_CONTENT),
+    row(People, "POST", "/v1/apply", ChangeFleet, APPLIED),
+    row(People, "GET", "/v1/spec", ReadGrants, NO_CONTENT),
+    row(People, "GET", "/v1/claws", ReadFleet, NO_CONTENT),
+    row(People, "GET", "/v1/claws/{name}", ReadFleet, NO_CONTENT),
+    row(People, "GET", "/v1/claws/{name}/history", ReadFleet, NO_CONTENT),
+    row(
+        People,
+        "POST",
+        "/v1/claws/{name}/start",
+        OperateClaws,
+        record(&[ConfigChanged]),
+    ),
+    row(
+        People,
+        "POST",
+        "/v1/claws/{name}/stop",
+        OperateClaws,
+        record(&[ConfigChanged]),
+    ),
+    row(
+        People,
+        "POST",
+        "/v1/claws/{name}/restart",
+        OperateClaws,
+        record(&[ConfigChanged]),
+    ),
+    row(
+        People,
+        "POST",
+        "/v1/claws/{name}/pause",
+        OperateClaws,
+        record(&[ConfigChanged]),
+    ),
+    row(
+        People,
+        "POST",
+        "/v1/claws/{name}/resume",
+        OperateClaws,
+        record(&[ConfigChanged]),
+    ),
+    row(
+        People,
+        "POST",
+        "/v1/claws/{name}/rollback",
+        ChangeFleet,
+        record(&[ClawUpdated]),
+    ),
+    row(
+        People,
+        "POST",
+        "/v1/claws/{name}/messages",
+        TalkToClaws,
+        record(&[ConfigChanged]),
+    ),
+    row(People, "DELETE", "/v1/claws/{name}", ChangeFleet, ENDED),
+    row(People, "GET", "/v1/connectors", ReadFleet, NO_CONTENT),
+    row(People, "GET", "/v1/connectors/{id}", ReadFleet, NO_CONTENT),
+    row(People, "GET", "/v1/connections", ReadFleet, NO_CONTENT),
+    row(People, "GET", "/v1/grants", ReadGrants, NO_CONTENT),
+    row(People, "POST", "/v1/grants", ChangeGrants, record(&[GrantAdded])),
+    row(
+        People,
+        "DELETE",
+        "/v1/grants/{id}",
+        ChangeGrants,
+        record(&[GrantRevoked]),
+    ),
+    row(People, "POST", "/v1/grants/check", ReadGrants, QUESTION),
+    row(People, "GET", "/v1/guardrails", ReadFleet, NO_CONTENT),
+    row(
+        People,
+        "POST",
+        "/v1/guardrails",
+        ChangeGrants,
+        record(&[ConfigChanged]),
+    ),
+    row(
+        People,
+        "DELETE",
+        "/v1/guardrails/{name}",
+        ChangeGrants,
+        record(&[ConfigChanged]),
+    ),
+    row(People, "GET", "/v1/audit", ReadAudit, NO_CONTENT),
+    row(People, "GET", "/v1/audit/tail", ReadAudit, NO_CONTENT),
+    row(People, "GET", "/v1/audit/checkpoints", ReadAudit, NO_CONTENT),
+    row(
+        People,
+        "POST",
+        "/v1/audit/rebuild",
+        ChangeFleet,
+        record(&[ConfigChanged]),
+    ),
+    row(People, "GET", "/v1/audit/{id}", ReadAudit, NO_CONTENT),
+    row(People, "GET", "/", ReadAudit, NO_CONTENT),
+    row(People, "GET", "/claws/{name}", ReadAudit, NO_CONTENT),
+    row(People, "GET", "/records/{id}", ReadAudit, NO_CONTENT),
+    row(People, "POST", "/logout", Look, record(&[AuthLogout])),
+    row(People, "GET", "/static/style.css", Look, OWN_FILE),
+    row(People, "GET", "/static/live.js", Look, OWN_FILE),
+    row(Nodes, "GET", "/nodes/v1/gateway/state", BeGateway, DESIRED),
+    row(
+        Nodes,
+        "POST",
+        "/nodes/v1/gateway/hello",
+        BeGateway,
+        record(&[ConfigChanged]),
+    ),
+    row(Nodes, "POST", "/nodes/v1/gateway/log", BeGateway, INTAKE),
+    row(Nodes, "POST", "/nodes/v1/gateway/status", BeGateway, REPORT),
+    row(Nodes, "GET", "/nodes/v1/runner/state", BeRunner, DESIRED),
+    row(Nodes, "POST", "/nodes/v1/runner/status", BeRunner, REPORT),
 ];
+
+/// Every route with its method, its path and what it leaves in the log, for the test that drives them all.
+pub fn records_of_routes() -> impl Iterator<Item = (&'static str, &'static str, Leaves)> {
+    TABLE.iter().map(|row| (row.method, row.path, row.leaves))
+}
 
 /// What a route needs, if anybody has said so.
 pub(crate) fn needs(server: Server, method: &str, path: &str) -> Option<Permission> {
@@ -85,10 +203,10 @@ pub(crate) fn needs(server: Server, method: &str, path: &str) -> Option<Permissi
 pub fn permission_matrix() -> String {
     let heads: Vec<&str> = Role::ALL.iter().map(|role| role.name()).collect();
     let mut lines = vec![
-        "# Which role may use which route. Generated from crates/control-plane/src/http/table.rs:".to_owned(),
+        "# Which role may use which route, and what it leaves in the log. Generated from crates/control-plane/src/http/table.rs:".to_owned(),
         "# UPDATE_MATRIX=1 cargo nextest run -p clawstaff-control-plane matrix".to_owned(),
         String::new(),
-        format!("{:<40} {:<13} {}", "route", "permission", heads.join("  ")),
+        format!("{:<40} {:<13} {}  leaves", "route", "permission", heads.join("  ")),
     ];
     lines.extend(TABLE.iter().map(line));
     lines.push(String::new());
@@ -102,9 +220,15 @@ fn line(row: &Row) -> String {
     };
     let marks: Vec<String> = Role::ALL.iter().map(mark).collect();
     let (route, needs) = (format!("{} {}", row.method, row.path), format!("{:?}", row.needs));
-    format!("{route:<40} {needs:<13} {}", marks.join("  "))
-        .trim_end()
-        .to_owned()
+    let leaves = match row.leaves {
+        Leaves::Record(kinds) => kinds
+            .iter()
+            .map(|kind| kind.as_str())
+            .collect::<Vec<_>>()
+            .join(" "),
+        Leaves::Nothing(_) => "-".to_owned(),
+    };
+    format!("{route:<40} {needs:<13} {}  {leaves}", marks.join("  "))
 }
 
 #[cfg(test)]

@@ -341,12 +341,12 @@ async fn everything_is_there_after_a_restart_keys_included() {
     bench.runner_reports(Phase::Running).await;
     let (claw, records, token) = (
         bench.claw("triage").await,
-        bench.audit("").await,
+        bench.audit("claw=triage").await.records,
         bench.dashboard_token(),
     );
     let bench = bench.restart().await;
     assert_eq!(bench.claw("triage").await, claw);
-    assert_eq!(bench.audit("").await, records);
+    assert_eq!(bench.audit("claw=triage").await.records, records);
     assert_eq!(bench.dashboard_token(), token);
     let again = gateway.hello(&bench).await;
     assert_eq!((again.state_key, again.log_size), (welcome.state_key, 1));

@@ -106,7 +106,12 @@ async fn the_token_opens_the_api_and_by_link_the_dashboard_for_reading() {
         bench.network(Method::GET, "/?token=wrong", &[]).await.status,
         StatusCode::UNAUTHORIZED
     );
-    assert_eq!(bench.audit("kind=auth.login").await.records.len(), 1);
+    let logins = bench.audit("kind=auth.login").await.records;
+    let via: Vec<&str> = logins
+        .iter()
+        .map(|login| login.event.facts["via"].as_str())
+        .collect();
+    assert_eq!(via, ["token", "browser", "socket"]);
 }
 
 #[tokio::test]

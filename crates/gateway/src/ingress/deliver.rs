@@ -20,7 +20,7 @@ use super::{
     slack::Message,
 };
 use crate::{
-    commit::CommitError,
+    content::{KeyringError, Label, PartsError, Whose, framed},
     inbox::{InboxError, NewItem},
     record,
     shared::Gateway,
@@ -41,18 +41,15 @@ pub enum DeliverError {
     /// The inbox cannot be written, or is full.
     #[error("cannot put the message into the inbox")]
     Inbox(#[from] InboxError),
-    /// The Claw's commitment key cannot be read.
-    #[error("cannot commit to the message: {0}")]
-    Commit(String),
+    /// The subject's key cannot be read.
+    #[error("cannot commit to the message")]
+    Key(#[from] KeyringError),
+    /// The message cannot be kept, although the operator wants that.
+    #[error("cannot keep the message")]
+    Keep(#[from] PartsError),
     /// Our own names are broken.
     #[error("cannot name the action")]
     Name(#[from] NameError),
-}
-
-impl From<CommitError> for DeliverError {
-    fn from(error: CommitError) -> Self {
-        Self::Commit(error.to_string())
-    }
 }
 
 /// Hands messages to Claws.
@@ -153,10 +150,8 @@ impl Delivery<'_> {
         if gateway.inbox.knows(claw, &message.event_id).await? {
             return Ok(());
         }
-        let text = gateway
-            .commitments
-            .of(claw)?
-            .to("message", &[message.text.as_bytes()]);
+        let key = gateway.subjects.of(&self.whose())?;
+        let text = key.commit.to("message", &[message.text.as_bytes()]);
         let action: ActionId = ACTION.parse()?;
         let arguments = BTreeMap::from([("channel".to_owned(), message.channel.id().to_owned())]);
         let verdict = self.state.policy().decide(&Call {
@@ -182,20 +177,21 @@ impl Delivery<'_> {
                     "a human must agree to each message read, and nobody can be asked about inbound messages";
                 let mut event = self.refused(&action, Decision::Ask, why, text);
                 event.grants = held.grants().to_vec();
-                self.record(event, text).await
+                self.record(event, text).await.map(drop)
             }
             Verdict::Deny(denial) => {
                 let mut event = self.refused(&action, Decision::Deny, &denial.text, text);
                 event.grants = denial.grants;
                 event.guardrails = denial.guardrails;
-                self.record(event, text).await
+                self.record(event, text).await.map(drop)
             }
         }
     }
 
     /// Record, then inbox. An item that does not get in is on record as failed.
     async fn hand_over(&self, event: Event, text: Digest) -> Result<(), DeliverError> {
-        self.record(event.clone(), text).await?;
+        let index = self.record(event.clone(), text).await?;
+        self.keep(index).await?;
         let item = NewItem {
             id: self.message.event_id.clone(),
             source: "slack.message".to_owned(),
@@ -214,7 +210,19 @@ impl Delivery<'_> {
         }
     }
 
-    async fn record(&self, event: Event, text: Digest) -> Result<(), DeliverError> {
+    /// The text itself, if the operator keeps content.
+    async fn keep(&self, index: u64) -> Result<(), DeliverError> {
+        let (whose, text) = (self.whose(), framed(&[self.message.text.as_bytes()]));
+        let key = self.gateway.subjects.of(&whose)?;
+        let content = &self.gateway.content;
+        Ok(content.keep(index, Label::Message, (&whose, &key), text).await?)
+    }
+
+    fn whose(&self) -> Whose {
+        Whose::new(self.claw.clone(), None)
+    }
+
+    async fn record(&self, event: Event, text: Digest) -> Result<u64, DeliverError> {
         let stream = Stream::Claw(self.claw.clone());
         Ok(record::fact(self.gateway, stream, text, event).await?)
     }

@@ -9,7 +9,6 @@ use http::StatusCode;
 
 use crate::{
     budget::OverBudget,
-    commit::CommitError,
     decide::NotAllowed,
     honeytoken::Sighting,
     map::{Call, MapError, Route},
@@ -38,7 +37,7 @@ pub(crate) fn host_resource(host: &str) -> Option<ResourceRef> {
     ResourceRef::new(kind, host).ok()
 }
 
-pub(super) fn no_key(error: &CommitError) -> Stop {
+pub(super) fn no_key(error: &super::subject::NoKey) -> Stop {
     tracing::error!(error = chain(error), "no commitment key");
     Stop::Told(Refusal::no_record())
 }

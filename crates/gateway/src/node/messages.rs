@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 
 use super::Node;
 use crate::{
+    content::{Label, Whose, framed},
     inbox::{NewItem, Put},
     record,
 };
@@ -94,18 +95,25 @@ impl Node {
             return Ok(());
         }
         let text = opened.text.expose_secret();
-        let commitment = self
+        let whose = Whose::new(message.claw.clone(), Some(opened.from.clone()));
+        let key = self
             .gateway
-            .commitments
-            .of(&message.claw)
+            .subjects
+            .of(&whose)
             .map_err(|e| later(e.to_string()))?;
-        let digest = commitment.to("message", &[text.as_bytes()]);
+        let digest = key.commit.to("message", &[text.as_bytes()]);
         let mut event = self.event(message, &opened.from, opened.id.clone());
         event.claw_revision = Some(revision);
         event.outcome = Some(Outcome::Succeeded);
         event.digests.insert("message".to_owned(), digest);
         event.facts.insert("bytes".to_owned(), text.len().to_string());
-        self.record(message, digest, event).await.map_err(later)?;
+        let index = self.record(message, digest, event).await.map_err(later)?;
+        let kept = framed(&[text.as_bytes()]);
+        let content = &self.gateway.content;
+        content
+            .keep(index, Label::Message, (&whose, &key), kept)
+            .await
+            .map_err(|e| later(e.to_string()))?;
         let item = NewItem {
             id: opened.id,
             source: "message".to_owned(),
@@ -171,7 +179,7 @@ impl Node {
         event
     }
 
-    async fn record(&self, message: &MemberMessage, call: Digest, event: Event) -> Result<(), String> {
+    async fn record(&self, message: &MemberMessage, call: Digest, event: Event) -> Result<u64, String> {
         let stream = Stream::Claw(message.claw.clone());
         record::fact(&self.gateway, stream, call, event)
             .await

@@ -21,6 +21,9 @@ use crate::{body::Body, commit::Running, decide, mask::Mask};
 /// Pieces on their way at any time.
 const DEPTH: usize = 16;
 
+/// The longest stream that is kept, in bytes.
+const MAX_KEPT: usize = 4 << 20;
+
 /// Why a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -46,7 +49,8 @@ impl End {
 /// Starts the pump and gives the body that the cage reads.
 pub(super) fn flow(settling: Settling, status: StatusCode, body: Incoming, mask: Mask) -> Body {
     let (to_cage, from_pump) = mpsc::channel(DEPTH);
-    let digest = settling.key.begin("response");
+    let digest = settling.keys.subject.commit.begin("response");
+    let kept = settling.gateway.content.keeps().then(Vec::new);
     let pump = Pump {
         settling,
         status,
@@ -54,6 +58,7 @@ pub(super) fn flow(settling: Settling, status: StatusCode, body: Incoming, mask:
         digest,
         usage: Usage::default(),
         bytes: 0,
+        kept,
         to_cage,
     };
     tokio::spawn(pump.run(body));
@@ -76,6 +81,8 @@ struct Pump {
     digest: Running,
     usage: Usage,
     bytes: u64,
+    /// What has passed, if content is kept and as long as it is not too much.
+    kept: Option<Vec<u8>>,
     to_cage: mpsc::Sender<io::Result<Bytes>>,
 }
 
@@ -127,6 +134,10 @@ impl Pump {
     async fn release(&mut self, piece: Bytes) -> bool {
         self.digest.update(&piece);
         self.bytes += piece.len() as u64;
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(&piece);
+        }
+        self.kept.take_if(|kept| kept.len() > MAX_KEPT);
         self.to_cage.send(Ok(piece)).await.is_ok()
     }
 
@@ -142,6 +153,7 @@ impl Pump {
             digest,
             usage,
             bytes,
+            kept,
             ..
         } = self;
         let mut facts = vec![
@@ -150,6 +162,13 @@ impl Pump {
             ("stream", end.as_str().to_owned()),
         ];
         tokens(&mut facts, usage.seen());
+        let whole = match &kept {
+            Some(kept) => settling.keep(kept).await,
+            None => !settling.gateway.content.keeps(),
+        };
+        if !whole {
+            facts.push(("content", "not kept".to_owned()));
+        }
         let outcome = match end {
             End::Complete if status.is_success() => Outcome::Succeeded,
             End::Complete => Outcome::Failed,

@@ -8,6 +8,7 @@
 )]
 
 mod bounds;
+mod content;
 mod disk;
 mod doors;
 mod failures;

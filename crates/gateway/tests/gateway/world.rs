@@ -18,7 +18,7 @@ use clawstaff_audit::{
     log::{Environment, Options},
 };
 use clawstaff_gateway::{
-    Gateway, Parts,
+    CustodyPolicy, Gateway, Parts,
     inbox::{Inbox, InboxKey},
     shared::Instance,
     waits::Waits,
@@ -70,6 +70,11 @@ impl World {
 
     /// The same, with a gateway that waits as long as `waits` says.
     pub(crate) async fn with_waits(waits: Waits) -> Self {
+        Self::with(waits, CustodyPolicy::default()).await
+    }
+
+    /// The same, with a gateway that keeps and guards content as `custody` says.
+    pub(crate) async fn with(waits: Waits, custody: CustodyPolicy) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         std::fs::create_dir(at("gateway")).unwrap();
@@ -103,7 +108,11 @@ impl World {
                 seal_key: PrivateKey::generate(),
                 doors_dir: at("doors"),
                 keys_dir: at("gateway/keys"),
-                instance: Instance::default(),
+                own_dir: at("gateway"),
+                instance: Instance {
+                    custody,
+                    ..Instance::default()
+                },
             },
             waits,
         )

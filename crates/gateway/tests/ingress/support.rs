@@ -41,10 +41,11 @@ impl World {
             seal_key: PrivateKey::generate(),
             doors_dir: dir.path().join("doors"),
             keys_dir: dir.path().join("keys"),
+            own_dir: dir.path().to_owned(),
             instance: Instance {
                 ingress: "http://127.0.0.1:1".into(),
                 log_vkey,
-                extra_ca: None,
+                ..Instance::default()
             },
         })
         .unwrap();
