@@ -17,6 +17,10 @@ pub const GATEWAY_STATE: &str = "/nodes/v1/gateway/state";
 pub const GATEWAY_HELLO: &str = "/nodes/v1/gateway/hello";
 /// `POST` [`LogPush`] → [`LogAck`].
 pub const GATEWAY_LOG: &str = "/nodes/v1/gateway/log";
+/// `GET ?from=SIZE` → 200 [`ControlLog`] when the control plane's own log has another size | 204 after 25 s.
+pub const GATEWAY_CONTROL_LOG: &str = "/nodes/v1/gateway/control-log";
+/// `POST` [`Cosigned`] → 204: the gateway has checked a [`ControlLog`] and cosigns it.
+pub const GATEWAY_COSIGNED: &str = "/nodes/v1/gateway/control-log/cosigned";
 /// `POST` [`GatewayStatus`] → 204.
 pub const GATEWAY_STATUS: &str = "/nodes/v1/gateway/status";
 /// `GET ?since=REVISION` → 200 [`RunnerState`] | 204 after 25 s without news.
@@ -97,6 +101,8 @@ pub struct GatewayHello {
 pub struct GatewayWelcome {
     /// Ed25519 public key of the control plane's state signatures, base64. Pinned on first use.
     pub state_key: String,
+    /// C2SP vkey of the control plane's own log. Pinned on first use.
+    pub log_vkey: String,
     /// How many entries of the gateway's log the control plane has; push from here.
     pub log_size: u64,
 }
@@ -121,6 +127,24 @@ pub struct LogAck {
     pub size: u64,
     /// The checkpoint with the control plane's signature line added.
     pub cosigned: String,
+}
+
+/// The control plane's own log as it is now, with the proof that it extends what the gateway cosigned last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ControlLog {
+    /// Signed checkpoint.
+    pub checkpoint: String,
+    /// RFC 6962 consistency proof from the size that was asked for; empty if the log is not longer than that.
+    pub consistency: Vec<Digest>,
+}
+
+/// A checkpoint of the control plane's own log with the gateway's cosignature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cosigned {
+    /// The signed and cosigned checkpoint.
+    pub checkpoint: String,
 }
 
 /// What a gateway reports.

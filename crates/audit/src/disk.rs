@@ -6,6 +6,7 @@ use std::{
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _},
+    os::fd::OwnedFd,
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::Path,
 };
@@ -149,9 +150,16 @@ impl Disk for RealDisk {
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        fs::read_dir(path)?
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect()
+        // Not `fs::read_dir`, which panics when closing the directory fails.
+        let dir = rustix::fs::Dir::new(OwnedFd::from(File::open(path)?))?;
+        let mut names = Vec::new();
+        for entry in dir {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        Ok(names)
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {

@@ -37,13 +37,18 @@
 //!
 //! Start reading at `log/commit.rs`, which has the order of all effects, and `verify.rs`, which trusts none of it.
 
+pub mod bundle;
 pub mod checkpoint;
+pub mod cosignature;
 pub mod disk;
 pub mod entry;
 mod heading;
 mod ledger;
 pub mod log;
 pub mod note;
+pub mod policy;
+pub mod proof;
+pub mod published;
 mod record;
 mod scan;
 mod segment;
@@ -53,9 +58,12 @@ pub mod tree;
 pub mod verify;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use cosignature::Cosigner;
 pub use entry::{Draft, Entry, EntryError, Phase, Stored, Stream};
 pub use log::{
     AppendError, DEFAULT_SEGMENT_BYTES, Environment, Log, OpenError, Options, Priority, PruneError, Pruned,
     ReadError, Receipt, Recovery, Unfinished,
 };
 pub use note::{NoteError, SigningKey, VerifyingKey};
+pub use policy::Policy;
+pub use proof::Proof;

@@ -1,7 +1,7 @@
 //! Signed notes (C2SP signed-note v1.0.0) with Ed25519 keys, and the keys themselves.
 //!
-//! A note is text, an empty line, and one signature line per signer. Checkpoints are notes; a cosignature of
-//! the other party is one more line. Nothing here knows what the text says.
+//! A note is text, an empty line, and one signature line per signer. Checkpoints are notes; a cosignature
+//! (`cosignature.rs`) is one more line, of another type. Nothing here knows what the text says.
 
 use std::fmt;
 
@@ -10,8 +10,15 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clawstaff_types::{Digest, Secret};
 use zeroize::Zeroizing;
 
-/// The signature type of Ed25519 in key ids and verifier keys.
-const ED25519_TYPE: u8 = 0x01;
+/// The signature types that we know: the byte in key ids and verifier keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SignatureType {
+    /// Over the note's text.
+    Ed25519 = 0x01,
+    /// Over the time and the note's text: a witness's cosignature.
+    Cosignature = 0x04,
+}
+
 /// A note longer than this is refused unread. Sixteen signatures of any defined kind fit.
 pub const MAX_NOTE_BYTES: usize = 128 * 1024;
 /// A note with more signature lines than this is refused.
@@ -59,11 +66,51 @@ fn checked_name(name: &str) -> Result<(), NoteError> {
     }
 }
 
-/// `SHA-256(name || 0x0A || 0x01 || public key)`, its first four bytes.
-fn key_id(name: &str, public: &[u8; 32]) -> [u8; 4] {
-    let digest = Digest::of_parts(&[name.as_bytes(), b"\n", &[ED25519_TYPE], public]);
+/// `SHA-256(name || 0x0A || type || public key)`, its first four bytes.
+pub(crate) fn key_id(name: &str, kind: SignatureType, public: &[u8; 32]) -> [u8; 4] {
+    let digest = Digest::of_parts(&[name.as_bytes(), b"\n", &[kind as u8], public]);
     let [a, b, c, d, ..] = *digest.as_bytes();
     [a, b, c, d]
+}
+
+/// Reads `name+hash+base64(type || public key)` of an Ed25519 key of this type.
+pub(crate) fn parse_vkey(text: &str, kind: SignatureType) -> Result<(String, [u8; 32]), NoteError> {
+    let mut parts = text.splitn(3, '+');
+    let (Some(name), Some(hash), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(NoteError::VerifierKey("it is `name+hash+key`"));
+    };
+    checked_name(name)?;
+    let bytes = STANDARD
+        .decode(key)
+        .map_err(|_| NoteError::VerifierKey("the key is not base64"))?;
+    let public = match (bytes.split_first(), kind) {
+        (Some((first, public)), _) if *first == kind as u8 => public.try_into(),
+        (_, SignatureType::Ed25519) => {
+            return Err(NoteError::VerifierKey("the key is not of type Ed25519 (1)"));
+        }
+        (_, SignatureType::Cosignature) => {
+            return Err(NoteError::VerifierKey("the key is not of a witness's type (4)"));
+        }
+    };
+    let public = public.map_err(|_| NoteError::VerifierKey("the key does not have 32 bytes"))?;
+    if hex::encode(key_id(name, kind, &public)) != hash {
+        return Err(NoteError::VerifierKey("the hash does not belong to the key"));
+    }
+    Ok((name.to_owned(), public))
+}
+
+/// Writes what [`parse_vkey`] reads.
+pub(crate) fn print_vkey(name: &str, kind: SignatureType, public: &[u8; 32]) -> String {
+    let mut key = vec![kind as u8];
+    key.extend_from_slice(public);
+    let id = hex::encode(key_id(name, kind, public));
+    format!("{name}+{id}+{}", STANDARD.encode(key))
+}
+
+/// A signature line with its newline: `— name base64(id || signature)`.
+pub(crate) fn signature_line(name: &str, id: [u8; 4], signature: &[u8]) -> String {
+    let bytes = [id.as_slice(), signature].concat();
+    format!("— {name} {}\n", STANDARD.encode(bytes))
 }
 
 /// A named Ed25519 key that signs notes. The seed is wiped on drop and never printed.
@@ -115,9 +162,14 @@ impl SigningKey {
     pub fn verifying_key(&self) -> VerifyingKey {
         VerifyingKey {
             name: self.name.clone(),
-            id: key_id(&self.name, &self.public),
+            id: key_id(&self.name, SignatureType::Ed25519, &self.public),
             public: self.public,
         }
+    }
+
+    /// The raw Ed25519 signature over `message`.
+    pub(crate) fn sign_bytes(&self, message: &[u8]) -> Vec<u8> {
+        self.pair.sign(message).as_ref().to_vec()
     }
 
     /// The verifier key as text: `name+hash+base64(0x01 || public key)`.
@@ -127,9 +179,8 @@ impl SigningKey {
 
     /// A signature line over `text`, with its newline.
     fn line(&self, text: &str) -> String {
-        let mut bytes = key_id(&self.name, &self.public).to_vec();
-        bytes.extend_from_slice(self.pair.sign(text.as_bytes()).as_ref());
-        format!("— {} {}\n", self.name, STANDARD.encode(bytes))
+        let id = key_id(&self.name, SignatureType::Ed25519, &self.public);
+        signature_line(&self.name, id, &self.sign_bytes(text.as_bytes()))
     }
 }
 
@@ -153,56 +204,34 @@ impl VerifyingKey {
     /// # Errors
     /// When the text has another form, the key another type, or the hash belongs to another key.
     pub fn parse(text: &str) -> Result<Self, NoteError> {
-        let mut parts = text.splitn(3, '+');
-        let (Some(name), Some(hash), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(NoteError::VerifierKey("it is `name+hash+key`"));
-        };
-        checked_name(name)?;
-        let bytes = STANDARD
-            .decode(key)
-            .map_err(|_| NoteError::VerifierKey("the key is not base64"))?;
-        let public = match bytes.split_first() {
-            Some((&ED25519_TYPE, public)) => public.try_into(),
-            _ => return Err(NoteError::VerifierKey("the key is not of type Ed25519 (1)")),
-        };
-        let public = public.map_err(|_| NoteError::VerifierKey("the key does not have 32 bytes"))?;
-        let id = key_id(name, &public);
-        if hex::encode(id) != hash {
-            return Err(NoteError::VerifierKey("the hash does not belong to the key"));
-        }
-        Ok(Self {
-            name: name.to_owned(),
-            id,
-            public,
-        })
+        let (name, public) = parse_vkey(text, SignatureType::Ed25519)?;
+        let id = key_id(&name, SignatureType::Ed25519, &public);
+        Ok(Self { name, id, public })
     }
 
     /// The name under which it signs.
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// The Ed25519 public key itself (RFC 8032).
+    pub(crate) const fn public(&self) -> &[u8; 32] {
+        &self.public
+    }
 }
 
 impl fmt::Display for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut key = vec![ED25519_TYPE];
-        key.extend_from_slice(&self.public);
-        write!(
-            f,
-            "{}+{}+{}",
-            self.name,
-            hex::encode(self.id),
-            STANDARD.encode(key)
-        )
+        f.write_str(&print_vkey(&self.name, SignatureType::Ed25519, &self.public))
     }
 }
 
 /// One signature line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Signature {
-    name: String,
-    id: [u8; 4],
-    bytes: Vec<u8>,
+pub(crate) struct Signature {
+    pub(crate) name: String,
+    pub(crate) id: [u8; 4],
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// A note as it was read: its form is right, its signatures are unchecked.
@@ -251,6 +280,18 @@ impl Note {
         &self.text
     }
 
+    /// The signature lines by this name and key id, unchecked.
+    pub(crate) fn lines_of(&self, name: &str, id: [u8; 4]) -> impl Iterator<Item = &Signature> {
+        self.signatures
+            .iter()
+            .filter(move |signature| signature.name == name && signature.id == id)
+    }
+
+    /// How many signature lines it has.
+    pub(crate) fn line_count(&self) -> usize {
+        self.signatures.len()
+    }
+
     /// The names on the signature lines, unchecked.
     pub fn signers(&self) -> impl Iterator<Item = &str> {
         self.signatures.iter().map(|signature| signature.name.as_str())
@@ -262,13 +303,11 @@ impl Note {
     /// When there is no signature by `key`, or one that does not fit.
     pub fn verify(&self, key: &VerifyingKey) -> Result<(), NoteError> {
         let mut found = false;
-        for signature in &self.signatures {
-            if signature.name == key.name && signature.id == key.id {
-                UnparsedPublicKey::new(&ED25519, &key.public)
-                    .verify(self.text.as_bytes(), &signature.bytes)
-                    .map_err(|_| NoteError::Forged(key.name.clone()))?;
-                found = true;
-            }
+        for signature in self.lines_of(&key.name, key.id) {
+            UnparsedPublicKey::new(&ED25519, &key.public)
+                .verify(self.text.as_bytes(), &signature.bytes)
+                .map_err(|_| NoteError::Forged(key.name.clone()))?;
+            found = true;
         }
         if found {
             Ok(())
@@ -278,7 +317,7 @@ impl Note {
     }
 }
 
-fn parse_line(line: &str) -> Result<Signature, NoteError> {
+pub(crate) fn parse_line(line: &str) -> Result<Signature, NoteError> {
     let body = line
         .strip_prefix("— ")
         .ok_or(NoteError::Form("a signature line does not start with a dash"))?;
@@ -310,24 +349,6 @@ pub fn sign(text: &str, key: &SigningKey) -> Result<String, NoteError> {
         ));
     }
     Ok(format!("{text}\n{}", key.line(text)))
-}
-
-/// Adds the signature line of one more key (a cosignature) to a note.
-///
-/// Check the note first: this signs whatever its text says.
-///
-/// # Errors
-/// When the note has not the form of one, has as many signatures as it may, or this key's already.
-pub fn cosign(note: &str, key: &SigningKey) -> Result<String, NoteError> {
-    let parsed = Note::parse(note)?;
-    if parsed.signatures.len() >= MAX_SIGNATURES {
-        return Err(NoteError::Form("it has too many signatures"));
-    }
-    let id = key_id(&key.name, &key.public);
-    if parsed.signatures.iter().any(|s| s.name == key.name && s.id == id) {
-        return Err(NoteError::SignedAlready(key.name.clone()));
-    }
-    Ok(format!("{note}{}", key.line(&parsed.text)))
 }
 
 #[cfg(test)]
@@ -365,28 +386,6 @@ mod tests {
         assert_ne!(
             SigningKey::generate("a").unwrap().vkey(),
             SigningKey::generate("a").unwrap().vkey()
-        );
-    }
-
-    #[test]
-    fn a_cosignature_leaves_the_first_signature_valid() {
-        let (log, other) = (
-            SigningKey::generate("log").unwrap(),
-            SigningKey::generate("other").unwrap(),
-        );
-        let note = sign("hello\n", &log).unwrap();
-        let both = cosign(&note, &other).unwrap();
-        let parsed = Note::parse(&both).unwrap();
-        parsed.verify(&log.verifying_key()).unwrap();
-        parsed.verify(&other.verifying_key()).unwrap();
-        assert_eq!(parsed.signers().collect::<Vec<_>>(), ["log", "other"]);
-        assert_eq!(
-            cosign(&both, &other),
-            Err(NoteError::SignedAlready("other".into()))
-        );
-        assert_eq!(
-            Note::parse(&note).unwrap().verify(&other.verifying_key()),
-            Err(NoteError::Unsigned("other".into()))
         );
     }
 

@@ -358,7 +358,7 @@ impl TileBuilder {
 }
 
 /// The root over a power of two of neighbouring hashes.
-fn fold(hashes: &[Hash]) -> Hash {
+pub(crate) fn fold(hashes: &[Hash]) -> Hash {
     let mut row = hashes.to_vec();
     while row.len() > 1 {
         row = row

@@ -99,6 +99,8 @@ fn help() {
         "audit show",
         "audit stats",
         "audit checkpoint",
+        "audit prove",
+        "audit bundle",
         "audit verify",
         "completion",
         "man",
@@ -311,4 +313,90 @@ fn a_flipped_bit_fails_verification_with_its_place() {
     let text = run(folder.path(), &["audit", "verify", "log", "-o", "json"], "");
     assert!(text.starts_with("exit 6\n"), "{text}");
     assert!(text.contains("\"index\":0"), "{text}");
+}
+
+#[test]
+fn a_proof_of_one_entry_verifies_with_the_log_s_key_and_not_with_another_or_when_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = make_log(folder.path());
+    let here = |words: &[&str]| run(folder.path(), words, "");
+    let made = here(&["audit", "prove", "3", "--log", "log", "--out", "3.tlog-proof"]);
+    assert_eq!(made, "exit 0\n");
+    let key = std::fs::read_to_string(log.join("vkey")).unwrap();
+    let verified = here(&[
+        "audit",
+        "verify",
+        "3.tlog-proof",
+        "--key",
+        key.trim(),
+        "-o",
+        "json",
+    ]);
+    assert!(verified.starts_with("exit 0\n"), "{verified}");
+    assert!(verified.contains("\"index\":3,\"size\":5"), "{verified}");
+    let other = clawstaff_audit::SigningKey::generate("clawstaff.local/test").unwrap();
+    let refused = here(&["audit", "verify", "3.tlog-proof", "--key", &other.vkey()]);
+    assert!(refused.starts_with("exit 6\n"), "{refused}");
+    let nobody = here(&["audit", "verify", "3.tlog-proof"]);
+    assert!(
+        nobody.starts_with("exit 2\n") && nobody.contains("--key"),
+        "{nobody}"
+    );
+    let text = std::fs::read_to_string(folder.path().join("3.tlog-proof")).unwrap();
+    std::fs::write(
+        folder.path().join("bad.tlog-proof"),
+        text.replace("index 3", "index 2"),
+    )
+    .unwrap();
+    let changed = here(&["audit", "verify", "bad.tlog-proof", "--key", key.trim()]);
+    assert!(changed.starts_with("exit 6\n"), "{changed}");
+    let beyond = here(&["audit", "prove", "5", "--log", "log"]);
+    assert!(beyond.starts_with("exit 4\n"), "{beyond}");
+}
+
+#[test]
+fn a_bundle_verifies_as_folder_and_as_file_and_not_when_a_byte_is_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = make_log(folder.path());
+    let here = |words: &[&str]| run(folder.path(), words, "");
+    for out in ["evidence", "evidence.tar"] {
+        let made = here(&["audit", "bundle", "--log", "log", "--since", "1h", "--out", out]);
+        assert!(
+            made.starts_with("exit 0\n") && made.contains("5 of the log log"),
+            "{made}"
+        );
+        let verified = here(&["audit", "verify", out]);
+        assert!(verified.starts_with("exit 0\n"), "{verified}");
+        assert!(
+            verified.contains("5 entries, each with its proof, of 5"),
+            "{verified}"
+        );
+        let again = here(&["audit", "bundle", "--log", "log", "--out", out]);
+        assert!(again.starts_with("exit 2\n"), "{again}");
+    }
+    let key = std::fs::read_to_string(log.join("vkey")).unwrap();
+    let known = here(&[
+        "audit",
+        "verify",
+        "evidence.tar",
+        "--key",
+        key.trim(),
+        "-o",
+        "json",
+    ]);
+    assert!(
+        known.starts_with("exit 0\n") && known.contains("\"unchecked\":[]"),
+        "{known}"
+    );
+    let path = folder.path().join("evidence.tar");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    assert!(here(&["audit", "verify", "evidence.tar"]).starts_with("exit 6\n"));
+    let none = here(&[
+        "audit", "bundle", "--log", "log", "--claw", "nobody", "--out", "none.tar",
+    ]);
+    assert!(none.starts_with("exit 4\n"), "{none}");
+    assert!(!folder.path().join("none.tar").exists());
 }

@@ -11,6 +11,7 @@ pub(crate) mod change;
 pub(crate) mod check;
 pub(crate) mod claws;
 pub(crate) mod context;
+pub(crate) mod cosigned;
 pub(crate) mod diff;
 pub(crate) mod effect;
 pub(crate) mod event;

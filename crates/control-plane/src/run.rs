@@ -23,6 +23,7 @@ use crate::{
     Config, RunError,
     app::{
         context::App,
+        cosigned,
         ownlog::close_unfinished,
         problem::chain,
         publish::{Published, StateSigner},
@@ -221,6 +222,8 @@ async fn open(
         catalogue,
         signer,
         gateway_checkpoint: places.home("gateway.checkpoint"),
+        own_log: places.home("log"),
+        own_cosigned: Mutex::new(cosigned::kept(&places.home("control.cosigned"))),
         published: watch::Sender::new(Arc::new(published)),
         indexed: watch::Sender::new(newest),
         own_indexed: watch::Sender::new(0),

@@ -10,6 +10,7 @@
 mod whole {
     pub(super) mod apply;
     pub(super) mod bench;
+    pub(super) mod cosigned;
     pub(super) mod dashboard;
     pub(super) mod intake;
     pub(super) mod lives;

@@ -3,6 +3,7 @@
 //! ```text
 //!   hello ─► state (long poll) ─► verify ─► compile ─► in force, kept in state.json, doors reconciled
 //!         ├► log push ─► cosigned checkpoint kept
+//!         ├► the control plane's own log ─► verify that it only grew ─► cosigned, kept
 //!         └► status: at every change and every 10 s
 //! ```
 //!
@@ -11,6 +12,7 @@
 //! guardrail file on this host wins over all of it.
 
 mod client;
+mod cosign;
 mod guardrails;
 mod messages;
 mod push;
@@ -49,6 +51,10 @@ pub struct Paths {
     pub state: PathBuf,
     /// `$DATA/gateway/cosigned.checkpoint`
     pub cosigned: PathBuf,
+    /// `$DATA/gateway/control.checkpoint`: what the gateway cosigned last of the control plane's log.
+    pub control_checkpoint: PathBuf,
+    /// `$DATA/gateway/control.vkey`: that log's key, pinned when it was first seen.
+    pub control_vkey: PathBuf,
     /// `$DATA/gateway/guardrails.toml`, optional.
     pub guardrails: PathBuf,
 }

@@ -177,6 +177,8 @@ impl Layout {
             state_key: self.own.join("state_key"),
             state: self.own.join("state.json"),
             cosigned: self.own.join("cosigned.checkpoint"),
+            control_checkpoint: self.own.join("control.checkpoint"),
+            control_vkey: self.own.join("control.vkey"),
             guardrails: self.own.join("guardrails.toml"),
         }
     }

@@ -21,13 +21,15 @@ use axum::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use clawstaff_api::nodes::{
-    GATEWAY_HELLO, GATEWAY_LOG, GATEWAY_STATE, GATEWAY_STATUS, GatewayHello, GatewayState, GatewayStatus,
-    GatewayWelcome, LogAck, LogPush, MemberMessage, Signed,
+    ControlLog, Cosigned, GATEWAY_CONTROL_LOG, GATEWAY_COSIGNED, GATEWAY_HELLO, GATEWAY_LOG, GATEWAY_STATE,
+    GATEWAY_STATUS, GatewayHello, GatewayState, GatewayStatus, GatewayWelcome, LogAck, LogPush,
+    MemberMessage, Signed,
 };
 use clawstaff_audit::{
-    Checkpoint, Draft, Phase, SigningKey, Stream,
-    note::cosign,
-    tree::{CompactRange, leaf_hash},
+    Checkpoint, Cosigner, Draft, Phase, SigningKey, Stream,
+    cosignature::cosign,
+    note::Note,
+    tree::{self, CompactRange, leaf_hash},
 };
 use clawstaff_gateway::{
     confine::Confinement,
@@ -50,6 +52,8 @@ struct Plane {
     offer: watch::Sender<Option<Signed>>,
     told: watch::Sender<Told>,
     pushed: Mutex<CompactRange>,
+    /// Its own log: leaves by their hashes.
+    own: watch::Sender<Vec<Digest>>,
     /// Ends long polls when the control plane goes away.
     ending: Mutex<CancellationToken>,
 }
@@ -61,6 +65,10 @@ struct Told {
     log_size: u64,
     cosigned: String,
     batches: Vec<usize>,
+    /// Checkpoints of its own log that the gateway cosigned.
+    own_cosigned: Vec<String>,
+    /// Looks at its own log, by the size that was asked from.
+    own_asked: Vec<u64>,
 }
 
 impl Plane {
@@ -73,6 +81,7 @@ impl Plane {
             offer: watch::Sender::new(None),
             told: watch::Sender::new(Told::default()),
             pushed: Mutex::default(),
+            own: watch::Sender::new(Vec::new()),
             ending: Mutex::default(),
         })
     }
@@ -101,6 +110,8 @@ impl Plane {
                 post(log).layer(axum::extract::DefaultBodyLimit::disable()),
             )
             .route(GATEWAY_STATUS, post(status))
+            .route(GATEWAY_CONTROL_LOG, get(own_log))
+            .route(GATEWAY_COSIGNED, post(own_cosigned))
             .with_state(Arc::clone(self));
         let stop = CancellationToken::new();
         *self.ending.lock().unwrap() = stop.clone();
@@ -145,7 +156,12 @@ async fn hello(
     plane.told.send_modify(|told| told.hellos.push(hello));
     let state_key = BASE64.encode(plane.key.public_key().as_ref());
     let log_size = plane.told.borrow().log_size;
-    Json(GatewayWelcome { state_key, log_size }).into_response()
+    Json(GatewayWelcome {
+        state_key,
+        log_vkey: plane.witness.vkey(),
+        log_size,
+    })
+    .into_response()
 }
 
 #[derive(serde::Deserialize)]
@@ -195,13 +211,63 @@ async fn log(State(plane): State<Arc<Plane>>, headers: HeaderMap, Json(push): Js
     if (checkpoint.size, checkpoint.root) != (size, range.root()) {
         return StatusCode::UNPROCESSABLE_ENTITY.into_response();
     }
-    let cosigned = cosign(&push.checkpoint, &plane.witness).unwrap();
+    let cosigned = cosign(&push.checkpoint, &plane.witness, jiff::Timestamp::now()).unwrap();
     plane.told.send_modify(|told| {
         told.log_size = size;
         told.cosigned.clone_from(&cosigned);
         told.batches.push(push.leaves.len());
     });
     Json(LogAck { size, cosigned }).into_response()
+}
+
+#[derive(serde::Deserialize)]
+struct From {
+    from: u64,
+}
+
+/// Subtrees of the plane's own log.
+struct Own(Vec<Digest>);
+
+impl tree::Hashes for Own {
+    type Error = std::convert::Infallible;
+
+    fn subtree(&self, level: u32, index: u64) -> Result<Digest, Self::Error> {
+        let leaves = self.0.iter().skip(usize::try_from(index << level).unwrap());
+        let mut range = CompactRange::new();
+        leaves.take(1 << level).for_each(|leaf| range.push(*leaf));
+        Ok(range.root())
+    }
+}
+
+async fn own_log(State(plane): State<Arc<Plane>>, Query(from): Query<From>) -> Response {
+    plane.told.send_modify(|told| told.own_asked.push(from.from));
+    let mut own = plane.own.subscribe();
+    let news = own.wait_for(|leaves| leaves.len() as u64 != from.from);
+    let ending = plane.ending.lock().unwrap().clone();
+    let leaves = tokio::select! {
+        leaves = news => leaves.unwrap().clone(),
+        () = ending.cancelled() => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    };
+    let size = leaves.len() as u64;
+    let own = Own(leaves);
+    let checkpoint = Checkpoint {
+        origin: "control-plane".into(),
+        size,
+        root: tree::root_of(&own, size).unwrap(),
+    };
+    let consistency = tree::consistency_proof(&own, from.from, size).unwrap();
+    Json(ControlLog {
+        checkpoint: checkpoint.sign(&plane.witness).unwrap(),
+        consistency: consistency.unwrap_or_default(),
+    })
+    .into_response()
+}
+
+async fn own_cosigned(State(plane): State<Arc<Plane>>, Json(cosigned): Json<Cosigned>) -> StatusCode {
+    plane
+        .told
+        .send_modify(|told| told.own_cosigned.push(cosigned.checkpoint));
+    StatusCode::NO_CONTENT
 }
 
 async fn status(
@@ -225,6 +291,8 @@ fn paths(dir: &Path) -> Paths {
         state_key: dir.join("state_key"),
         state: dir.join("state.json"),
         cosigned: dir.join("cosigned.checkpoint"),
+        control_checkpoint: dir.join("control.checkpoint"),
+        control_vkey: dir.join("control.vkey"),
         guardrails: dir.join("guardrails.toml"),
     }
 }
@@ -399,8 +467,86 @@ async fn the_log_arrives_whole_in_batches_and_its_cosigned_checkpoint_is_kept() 
     append(&world, 1).await;
     plane.told(|told| told.log_size == 3_849).await;
     let kept = fs::read_to_string(dir.path().join("cosigned.checkpoint")).unwrap();
-    let checkpoint = Checkpoint::verify(&kept, &plane.witness.verifying_key()).unwrap();
+    let checkpoint = Checkpoint::verify(&kept, &world.log_key.verifying_key()).unwrap();
     assert!(checkpoint.size >= 3_848);
+    let witness = Cosigner::of(&plane.witness.verifying_key());
+    witness.verify(&Note::parse(&kept).unwrap()).unwrap();
+}
+
+fn leaf(n: u32) -> Digest {
+    leaf_hash(&n.to_be_bytes())
+}
+
+fn incidents(world: &World) -> usize {
+    let stored = world.gateway.log.read(0, 10_000).unwrap();
+    let entries = stored.iter().map(|stored| stored.entry().unwrap());
+    entries
+        .filter(|entry| entry.event.kind == EventKind::IncidentOpened)
+        .count()
+}
+
+#[tokio::test]
+async fn the_control_plane_s_log_is_cosigned_as_it_grows_and_never_when_it_goes_back_or_forks() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let plane = Plane::new(&world);
+    let _serving = plane.serve(&dir.path().join("nodes.sock"));
+    let node = start(&world, dir.path()).await;
+    let cosigner = Cosigner::of(
+        &SigningKey::from_bytes("test", world.log_key.to_bytes().expose_secret())
+            .unwrap()
+            .verifying_key(),
+    );
+    for size in [1_u64, 5, 6] {
+        plane
+            .own
+            .send_replace((0..).take(usize::try_from(size).unwrap()).map(leaf).collect());
+        let told = plane.told(|told| told.own_asked.contains(&size)).await;
+        let note = told.own_cosigned.last().unwrap();
+        cosigner.verify(&Note::parse(note).unwrap()).unwrap();
+        let checkpoint = Checkpoint::verify(note, &plane.witness.verifying_key()).unwrap();
+        assert_eq!(checkpoint.size, size);
+        assert_eq!(
+            fs::read_to_string(dir.path().join("control.checkpoint")).unwrap(),
+            *note
+        );
+    }
+    assert_eq!(incidents(&world), 0);
+    let cosigned = plane.told.borrow().own_cosigned.len();
+
+    // Rolled back; after a restart of the gateway, too.
+    plane.own.send_replace((0..3).map(leaf).collect());
+    let mut log = world.gateway.log.watch();
+    log.wait_for(|_| incidents(&world) == 1).await.unwrap();
+    drop(node);
+    let _node = start(&world, dir.path()).await;
+    // Forked: as long and longer, with another second entry.
+    plane
+        .own
+        .send_replace((0..7).map(|n| leaf(if n == 1 { 99 } else { n })).collect());
+    log.wait_for(|_| incidents(&world) == 2).await.unwrap();
+    // The evidence is kept right after the record.
+    let path = dir.path().join("control.conflict");
+    let second = |text: &String| Checkpoint::parse(text).is_ok_and(|checkpoint| checkpoint.size == 7);
+    let evidence = tokio::time::timeout(SOON, async {
+        loop {
+            match fs::read_to_string(&path).ok().filter(second) {
+                Some(evidence) => break evidence,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    });
+    let evidence = evidence.await.unwrap();
+    assert_eq!(
+        Checkpoint::verify(&evidence, &plane.witness.verifying_key())
+            .unwrap()
+            .size,
+        7
+    );
+    assert_eq!(
+        plane.told.borrow().own_cosigned.len(),
+        cosigned,
+        "nothing of it is cosigned"
+    );
 }
 
 fn message(world: &World, id: &str, label: &str) -> MemberMessage {

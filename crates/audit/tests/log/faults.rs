@@ -11,7 +11,7 @@ use clawstaff_types::Digest;
 
 use crate::{
     sim::{Fault, Plan, Random, Sim},
-    support::{append, append_together, assert_clean, draft, heavy, key, open, options},
+    support::{append, append_together, assert_clean, draft, heavy, key, open, options, scratch},
 };
 
 /// An environment on the simulated disk that publishes without pause.
@@ -58,7 +58,7 @@ fn work(sim: &Sim, seed: u64, batches: usize) -> Result<Told, OpenError> {
 /// The oracle: after the crash the log opens, has everything that was acknowledged, goes on, and verifies.
 fn assert_recovers(sim: &Sim, seed: u64, told: &Told, what: &str) {
     assert_eq!(sim.breaches(), Vec::<String>::new(), "{what}");
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     sim.put_down(seed, root.path());
     let (log, recovery) = Log::open(options(root.path()))
         .map_err(|error| format!("{what}: {error}"))

@@ -1,8 +1,9 @@
 //! A disk that fails on demand and forgets what was never synced.
 //!
 //! Everything is in memory. Each changing operation has a number; a [`Plan`] says what happens at one of them.
-//! [`Sim::put_down`] writes to a real directory what a machine would find after the power came back: what was
-//! synced, and of the rest a random choice of sectors and a random prefix of the changed names.
+//! [`Sim::after_power_cut`] is the disk that a machine finds when the power has come back: what was synced, and
+//! of the rest whatever [`Survival`] chose: sectors dropped, kept, kept in an earlier version, torn in the
+//! middle, and any of the changed names. [`Sim::put_down`] writes such a disk to a real directory.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,11 +36,12 @@ pub(crate) struct Plan {
     pub(crate) fault: Fault,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Inode {
     now: Vec<u8>,
     durable: Vec<u8>,
-    dirty: BTreeSet<usize>,
+    /// Sectors written since the last sync, each with what it held after every such write.
+    dirty: BTreeMap<usize, Vec<Vec<u8>>>,
     /// A write or sync has failed: the kernel may have dropped anything.
     spoilt: bool,
 }
@@ -47,7 +49,7 @@ struct Inode {
 impl Inode {
     fn sync(&mut self) {
         self.durable.resize(self.now.len(), 0);
-        for sector in std::mem::take(&mut self.dirty) {
+        for (sector, _) in std::mem::take(&mut self.dirty) {
             let range = sector * SECTOR..((sector + 1) * SECTOR).min(self.now.len());
             self.durable[range.clone()].copy_from_slice(&self.now[range]);
         }
@@ -142,35 +144,143 @@ impl Sim {
         self.state().full = full;
     }
 
+    /// Whether a fault has happened since the power came on.
+    pub(crate) fn has_failed(&self) -> bool {
+        let state = self.state();
+        state.dead || state.plan.is_some_and(|plan| plan.at <= state.operations)
+    }
+
     pub(crate) fn breaches(&self) -> Vec<String> {
         self.state().breaches.clone()
     }
 
-    /// Writes what is left after the power was cut. `seed` chooses what survives of the un-synced.
-    pub(crate) fn put_down(&self, seed: u64, root: &Path) {
-        let mut random = Random(seed);
+    /// The disk as it is found when the power has come back. `seed` chooses what survives of the un-synced.
+    pub(crate) fn after_power_cut(&self, seed: u64) -> Self {
+        let mut survival = Survival::chosen_by(seed);
         let state = self.state();
         let mut names = state.durable_names.clone();
-        let kept = random.below(state.changes.len() + 1);
-        for change in &state.changes[..kept] {
+        for change in survival.names(&state.changes) {
             change.apply(&mut names);
         }
+        let inodes = state.inodes.iter().map(|inode| survival.content(inode));
+        let found = State {
+            inodes: inodes.collect(),
+            durable_names: names.clone(),
+            names,
+            dirs: state.dirs.clone(),
+            ..State::default()
+        };
+        Self(Arc::new(Mutex::new(found)))
+    }
+
+    /// Writes what is left after the power was cut to a real directory.
+    pub(crate) fn put_down(&self, seed: u64, root: &Path) {
+        let found = self.after_power_cut(seed);
+        let state = found.state();
         for dir in &state.dirs {
             fs::create_dir_all(root.join(dir.strip_prefix("/").unwrap())).unwrap();
         }
-        for (path, inode) in names {
-            let inode = &state.inodes[inode];
-            let mut bytes = inode.durable.clone();
-            if inode.now.len() > bytes.len() && random.below(2) == 0 {
-                bytes.resize(inode.now.len(), 0);
-            }
-            for sector in &inode.dirty {
-                let range = sector * SECTOR..((sector + 1) * SECTOR).min(inode.now.len());
-                if range.end <= bytes.len() && random.below(2) == 0 {
-                    bytes[range.clone()].copy_from_slice(&inode.now[range]);
-                }
-            }
+        for (path, inode) in &state.names {
+            let bytes = &state.inodes[*inode].durable;
             fs::write(root.join(path.strip_prefix("/").unwrap()), bytes).unwrap();
+        }
+    }
+}
+
+/// What a disk has done, by the time the power fails, with what it was not told to sync.
+struct Survival {
+    random: Random,
+    sectors: Sectors,
+    names: Names,
+}
+
+/// Which sectors survive.
+enum Sectors {
+    None,
+    All,
+    /// Each by itself, in any version it had.
+    Some,
+    /// As `Some`, and one may hold the beginning of one version and the end of another.
+    Torn,
+}
+
+/// Which changes of names survive.
+enum Names {
+    /// The first so many: a file system with a journal.
+    Prefix,
+    /// Any of them: a file system without.
+    Some,
+}
+
+impl Survival {
+    fn chosen_by(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let sectors = match random.below(8) {
+            0 => Sectors::None,
+            1 => Sectors::All,
+            2 | 3 => Sectors::Torn,
+            _ => Sectors::Some,
+        };
+        let names = match random.below(2) {
+            0 => Names::Prefix,
+            _ => Names::Some,
+        };
+        Self {
+            random,
+            sectors,
+            names,
+        }
+    }
+
+    fn names<'a>(&mut self, changes: &'a [NameChange]) -> Vec<&'a NameChange> {
+        match self.names {
+            Names::Prefix => {
+                let kept = self.random.below(changes.len() + 1);
+                changes.iter().take(kept).collect()
+            }
+            Names::Some => changes.iter().filter(|_| self.random.below(2) == 0).collect(),
+        }
+    }
+
+    fn content(&mut self, inode: &Inode) -> Inode {
+        let mut bytes = inode.durable.clone();
+        if inode.now.len() > bytes.len() && self.random.below(2) == 0 {
+            bytes.resize(inode.now.len(), 0);
+        }
+        for (sector, versions) in &inode.dirty {
+            let start = sector * SECTOR;
+            // The file is as short as it was: what was written beyond is gone with its length.
+            let Some(old) = bytes.get(start..) else {
+                continue;
+            };
+            let old = old[..old.len().min(SECTOR)].to_vec();
+            let new = self.sector(&old, versions);
+            let n = new.len().min(old.len());
+            bytes[start..][..n].copy_from_slice(&new[..n]);
+        }
+        Inode {
+            now: bytes.clone(),
+            durable: bytes,
+            ..Inode::default()
+        }
+    }
+
+    fn sector(&mut self, old: &[u8], versions: &[Vec<u8>]) -> Vec<u8> {
+        let newest = versions.last().unwrap();
+        let any = |random: &mut Random| match random.below(versions.len() + 1) {
+            0 => old.to_vec(),
+            version => versions[version - 1].clone(),
+        };
+        match self.sectors {
+            Sectors::None => old.to_vec(),
+            Sectors::All => newest.clone(),
+            Sectors::Some => any(&mut self.random),
+            Sectors::Torn => {
+                let (head, mut tail) = (any(&mut self.random), any(&mut self.random));
+                let torn = self.random.below(SECTOR).min(head.len()).min(tail.len());
+                tail[..torn].copy_from_slice(&head[..torn]);
+                tail
+            }
         }
     }
 }
@@ -432,7 +542,11 @@ impl DiskFile for SimFile {
         }
         inode.now[start..start + n].copy_from_slice(&bytes[..n]);
         if n > 0 {
-            inode.dirty.extend(start / SECTOR..=(start + n - 1) / SECTOR);
+            for sector in start / SECTOR..=(start + n - 1) / SECTOR {
+                let whole = sector * SECTOR..((sector + 1) * SECTOR).min(inode.now.len());
+                let version = inode.now[whole].to_vec();
+                inode.dirty.entry(sector).or_default().push(version);
+            }
         }
         ended(&course)?;
         Ok(n)

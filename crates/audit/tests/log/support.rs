@@ -21,6 +21,16 @@ pub(crate) fn options(root: &Path) -> Options {
     }
 }
 
+/// A directory in memory where there is one: for tests in which nothing but our own code is to be waited for.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory).unwrap()
+    } else {
+        tempfile::tempdir().unwrap()
+    }
+}
+
 pub(crate) fn open(root: &Path) -> (Log, Recovery) {
     Log::open(options(root)).unwrap()
 }

@@ -1,8 +1,12 @@
 //! `clawstaff audit`: what happened, why, allowed by which grant, and whether the log is whole.
 
+mod bundle;
 mod content;
 mod custody;
+mod evidence;
 mod filter;
+mod logs;
+mod prove;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -91,9 +95,20 @@ command. There is no way back.")]
         after_help = "Example:\n  clawstaff audit rebuild\n\nThe logs stay as they are. `audit checkpoint -o json` shows how far the new index is."
     )]
     Rebuild,
-    /// Verify logs offline: nothing altered, removed, reordered or hidden
+    /// Prove that an entry is in the log (C2SP tlog-proof), for somebody who has nothing else
+    #[command(after_help = "Example:
+  clawstaff audit prove gateway:4711 --out 4711.tlog-proof
+  clawstaff audit verify 4711.tlog-proof --key VKEY          on another machine")]
+    Prove(prove::Args),
+    /// Write an evidence bundle: entries, proofs, checkpoints, keys and how to check them
+    #[command(after_help = "Examples:
+  clawstaff audit bundle --claw support-triage --since 24h --out evidence.tar
+  clawstaff audit verify evidence.tar                        anywhere, with nothing else")]
+    Bundle(bundle::Args),
+    /// Verify logs, proofs and bundles offline: nothing altered, removed, reordered or hidden
     #[command(after_help = "Examples:
   clawstaff audit verify                                     both logs of this installation, against each other
+  clawstaff audit verify evidence.tar --policy POLICY        a bundle, with keys that you know
   clawstaff audit verify /mnt/copy/log --from checkpoint.txt
   clawstaff audit verify --from checkpoint.txt               also: everything in that checkpoint is still there
 
@@ -128,6 +143,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Stats { filter } => stats(format, &context.api()?, &filter).await,
         Command::Checkpoint => checkpoint(format, &context.api()?).await,
         Command::Rebuild => rebuild(format, &context.api()?).await,
+        Command::Prove(args) => prove::run(context, &args),
+        Command::Bundle(args) => bundle::run(context, &args),
         Command::Verify(args) => verify::run(context, args),
     }
 }

@@ -61,11 +61,15 @@ impl App {
 
     /// How far each log is known.
     pub(crate) async fn checkpoints(&self) -> Result<Vec<LogView>, Problem> {
+        let own = self.own_cosigned.lock().await.clone();
         let view = |log: clawstaff_store::LogRow| LogView {
+            checkpoint: match &own {
+                Some(cosigned) if log.name == CONTROL_LOG => cosigned.clone(),
+                Some(_) | None => log.cosigned,
+            },
             origin: log.origin,
             size: log.indexed,
             known: log.size,
-            checkpoint: log.cosigned,
         };
         Ok(self.store.logs().await?.into_iter().map(view).collect())
     }

@@ -26,6 +26,10 @@ pub(crate) struct App {
     pub(crate) signer: StateSigner,
     /// Where the newest cosigned checkpoint of the gateway is kept in a file.
     pub(crate) gateway_checkpoint: PathBuf,
+    /// The own log's directory.
+    pub(crate) own_log: PathBuf,
+    /// The newest checkpoint of the own log that the gateway has cosigned.
+    pub(crate) own_cosigned: Mutex<Option<String>>,
     /// The state that the nodes are given.
     pub(crate) published: watch::Sender<Arc<Published>>,
     /// The newest change of the audit index.

@@ -15,8 +15,8 @@ use std::{
 use clawstaff_api::nodes::{LogAck, LogPush};
 use clawstaff_api::people::AuditRecord;
 use clawstaff_audit::{
-    Checkpoint, Entry, Phase,
-    note::{self, VerifyingKey},
+    Checkpoint, Entry, Phase, cosignature,
+    note::VerifyingKey,
     tree::{Hash, leaf_hash},
 };
 use clawstaff_store::{Change, LogRow};
@@ -44,6 +44,7 @@ impl App {
             Ok(ack) => Ok(ack),
             Err(Refusal::Problem(problem)) => Err(problem),
             Err(Refusal::Conflict(text)) => {
+                self.keep_evidence(&push.checkpoint).await?;
                 self.record_gap(&text).await?;
                 Err(Problem::conflict(text).hint(
                     "the gateway's log is not an extension of what it showed before: keep both, and compare them with `clawstaff audit verify`",
@@ -149,8 +150,8 @@ impl App {
         if frontier.size() == start && known.is_some() {
             return acknowledged(known);
         }
-        let cosigned =
-            note::cosign(&push.checkpoint, &self.log_key).map_err(|error| Problem::internal(&error))?;
+        let cosigned = cosignature::cosign(&push.checkpoint, &self.log_key, Timestamp::now())
+            .map_err(|error| Problem::internal(&error))?;
         let notes = [push.checkpoint.clone(), cosigned.clone()];
         let row = frontier.row(known, GATEWAY_LOG, &checkpoint.origin, notes);
         let leaves: Vec<&[u8]> = push.leaves.iter().skip(indexed).map(String::as_bytes).collect();
@@ -189,18 +190,33 @@ impl App {
         Ok(())
     }
 
-    /// Records that a log did not continue as it should, once for each text.
+    /// Keeps a checkpoint that the gateway's log signed although it contradicts what it signed before: the two
+    /// together convict it, and `audit verify` holds the log against both.
+    async fn keep_evidence(&self, note: &str) -> Result<(), Problem> {
+        let pinned = self.store.pinned_log_key().await?;
+        let key = pinned.and_then(|pinned| VerifyingKey::parse(&pinned).ok());
+        if key.is_some_and(|key| Checkpoint::verify(note, &key).is_ok()) {
+            let path = self.gateway_checkpoint.with_file_name("gateway.conflict");
+            keep_file(&path, note).map_err(|error| Problem::internal(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Records that a log did not continue as it should, and opens an incident, once for each text.
     pub(crate) async fn record_gap(&self, text: &str) -> Result<(), Problem> {
         tracing::error!(
             reason = text,
             "an audit log does not continue what it showed before"
         );
-        let mut event = Event::new(EventKind::AuditGap, Actor::System(SYSTEM.to_owned()));
-        event.reason = Some(text.chars().take(300).collect());
         if self.last_gap.lock().await.replace(text.to_owned()).as_deref() == Some(text) {
             return Ok(());
         }
-        record::fact(&self.log, event).await
+        for kind in [EventKind::AuditGap, EventKind::IncidentOpened] {
+            let mut event = Event::new(kind, Actor::System(SYSTEM.to_owned()));
+            event.reason = Some(text.chars().take(300).collect());
+            record::fact(&self.log, event).await?;
+        }
+        Ok(())
     }
 }
 
@@ -265,7 +281,7 @@ async fn records(
 }
 
 /// Replaces the file by way of a new one, so that whoever reads it sees the old or the new and nothing between.
-fn keep_file(path: &Path, text: &str) -> std::io::Result<()> {
+pub(crate) fn keep_file(path: &Path, text: &str) -> std::io::Result<()> {
     let new = path.with_extension("new");
     let mut file = OpenOptions::new()
         .create(true)

@@ -39,6 +39,7 @@ impl App {
         let known = self.store.log(GATEWAY_LOG).await?;
         Ok(GatewayWelcome {
             state_key: self.signer.public(),
+            log_vkey: self.log_key.vkey(),
             log_size: known.map_or(0, |log| log.indexed),
         })
     }

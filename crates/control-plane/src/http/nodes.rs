@@ -9,8 +9,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use clawstaff_api::nodes::{
-    GATEWAY_HELLO, GATEWAY_LOG, GATEWAY_STATE, GATEWAY_STATUS, GatewayHello, GatewayStatus, GatewayWelcome,
-    LogAck, LogPush, RUNNER_STATE, RUNNER_STATUS, RunnerStatus,
+    ControlLog, Cosigned, GATEWAY_CONTROL_LOG, GATEWAY_COSIGNED, GATEWAY_HELLO, GATEWAY_LOG, GATEWAY_STATE,
+    GATEWAY_STATUS, GatewayHello, GatewayStatus, GatewayWelcome, LogAck, LogPush, RUNNER_STATE,
+    RUNNER_STATUS, RunnerStatus,
 };
 use http::StatusCode;
 use serde::Deserialize;
@@ -27,6 +28,8 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .post(GATEWAY_HELLO, hello)
         .get(GATEWAY_STATE, gateway_state)
         .post(GATEWAY_STATUS, gateway_status)
+        .get(GATEWAY_CONTROL_LOG, control_log)
+        .post(GATEWAY_COSIGNED, cosigned)
         .get(RUNNER_STATE, runner_state)
         .post(RUNNER_STATUS, runner_status)
         .post(GATEWAY_LOG, log.layer(DefaultBodyLimit::max(LOG_BODY)))
@@ -37,6 +40,28 @@ pub(crate) fn routes(routes: Routes) -> Routes {
 #[serde(deny_unknown_fields)]
 struct Since {
     since: Option<u64>,
+}
+
+/// The size that the gateway has cosigned.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct From {
+    from: u64,
+}
+
+async fn control_log(State(app): State<Arc<App>>, Asked(asked): Asked<From>) -> Result<Response, Problem> {
+    let news: Option<ControlLog> = app.own_log_since(asked.from).await?;
+    Ok(news.map_or_else(
+        || StatusCode::NO_CONTENT.into_response(),
+        |news| Json(news).into_response(),
+    ))
+}
+
+async fn cosigned(
+    State(app): State<Arc<App>>,
+    Body(cosigned): Body<Cosigned>,
+) -> Result<StatusCode, Problem> {
+    app.take_cosigned(cosigned).await.map(|()| StatusCode::NO_CONTENT)
 }
 
 async fn hello(

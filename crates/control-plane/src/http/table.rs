@@ -46,7 +46,9 @@ const DESIRED: Leaves = Leaves::Nothing("hands a node what was recorded when it 
 const REPORT: Leaves = Leaves::Nothing("takes a report that changes nothing anybody wanted");
 const APPLIED: Leaves = record(&[ClawDeployed, ClawUpdated, GrantAdded, GrantRevoked, ConfigChanged]);
 const ENDED: Leaves = record(&[ConfigChanged, GrantRevoked]);
-const INTAKE: Leaves = Leaves::Nothing("takes in records; a push that does not fit leaves `audit.gap`");
+const INTAKE: Leaves =
+    Leaves::Nothing("takes in records; a push that does not fit leaves `audit.gap` and `incident.opened`");
+const WITNESS: Leaves = Leaves::Nothing("shows the own log to the gateway and keeps its cosignature");
 
 const fn row(
     server: Server,
@@ -182,6 +184,14 @@ pub(crate) const TABLE: &[Row] = &[
     ),
     row(Nodes, "POST", "/nodes/v1/gateway/log", BeGateway, INTAKE),
     row(Nodes, "POST", "/nodes/v1/gateway/status", BeGateway, REPORT),
+    row(Nodes, "GET", "/nodes/v1/gateway/control-log", BeGateway, WITNESS),
+    row(
+        Nodes,
+        "POST",
+        "/nodes/v1/gateway/control-log/cosigned",
+        BeGateway,
+        WITNESS,
+    ),
     row(Nodes, "GET", "/nodes/v1/runner/state", BeRunner, DESIRED),
     row(Nodes, "POST", "/nodes/v1/runner/status", BeRunner, REPORT),
 ];

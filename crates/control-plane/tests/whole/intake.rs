@@ -2,8 +2,8 @@
 
 use clawstaff_api::{Code, nodes::LogAck};
 use clawstaff_audit::{
-    Checkpoint, Entry,
-    note::VerifyingKey,
+    Checkpoint, Cosigner, Entry,
+    note::{Note, VerifyingKey},
     tree::{CompactRange, leaf_hash},
 };
 use clawstaff_types::{Digest, EventKind, Outcome};
@@ -18,6 +18,8 @@ async fn introduced() -> (Bench, Gateway) {
 }
 
 async fn gaps(bench: &Bench) -> usize {
+    let incidents = bench.audit("kind=incident.opened").await.records.len();
+    assert_eq!(incidents, bench.audit("kind=audit.gap").await.records.len());
     bench.audit("kind=audit.gap").await.records.len()
 }
 
@@ -43,7 +45,8 @@ async fn a_push_is_checked_cosigned_indexed_and_kept_in_a_file() {
         own.as_slice().try_into().unwrap(),
     );
     let own: VerifyingKey = own.unwrap().verifying_key();
-    Checkpoint::verify(&ack.cosigned, &own).unwrap();
+    let note = Note::parse(&ack.cosigned).unwrap();
+    Cosigner::of(&own).verify(&note).unwrap();
     assert_eq!(
         std::fs::read_to_string(bench.home("gateway.checkpoint")).unwrap(),
         ack.cosigned

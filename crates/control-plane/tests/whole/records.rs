@@ -1,10 +1,11 @@
 //! Every route leaves the record that the table of routes promises, and no route is left out.
 
 use clawstaff_api::nodes::{
-    GATEWAY_HELLO, GATEWAY_LOG, GATEWAY_STATE, GATEWAY_STATUS, GatewayStatus, Phase, RUNNER_STATE,
-    RUNNER_STATUS, RunnerStatus,
+    ControlLog, Cosigned, GATEWAY_CONTROL_LOG, GATEWAY_COSIGNED, GATEWAY_HELLO, GATEWAY_LOG, GATEWAY_STATE,
+    GATEWAY_STATUS, GatewayStatus, Phase, RUNNER_STATE, RUNNER_STATUS, RunnerStatus,
 };
 use clawstaff_api::people::AuditRecord;
+use clawstaff_audit::cosignature::cosign;
 use clawstaff_control_plane::{Leaves, records_of_routes};
 use clawstaff_types::{Actor, EventKind, Grant, Outcome};
 use http::{
@@ -100,6 +101,19 @@ async fn drive(bench: &Bench, gateway: &Gateway, method: &str, path: &str) -> An
         ("POST", GATEWAY_HELLO) => gateway.try_hello(bench).await,
         ("GET", GATEWAY_STATE) => bench.node(GATEWAY_TOKEN, verb, path, &()).await,
         ("POST", GATEWAY_LOG) => bench.push(&gateway.push_from(0)).await,
+        ("GET", GATEWAY_CONTROL_LOG) => {
+            bench
+                .node(GATEWAY_TOKEN, verb, &format!("{path}?from=0"), &())
+                .await
+        }
+        ("POST", GATEWAY_COSIGNED) => {
+            let own = format!("{GATEWAY_CONTROL_LOG}?from=0");
+            let own: ControlLog = bench.node(GATEWAY_TOKEN, Method::GET, &own, &()).await.json();
+            let checkpoint = cosign(&own.checkpoint, &gateway.key, jiff::Timestamp::now()).unwrap();
+            bench
+                .node(GATEWAY_TOKEN, verb, path, &Cosigned { checkpoint })
+                .await
+        }
         ("POST", GATEWAY_STATUS) => {
             bench
                 .node(GATEWAY_TOKEN, verb, path, &GatewayStatus::default())

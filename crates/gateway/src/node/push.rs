@@ -3,7 +3,7 @@
 
 use clawstaff_api::nodes::{GATEWAY_LOG, LogAck, LogPush};
 use clawstaff_audit::{
-    Checkpoint, Stored,
+    Checkpoint, Cosigner, Stored,
     note::Note,
     tree::{CompactRange, leaf_hash},
 };
@@ -28,7 +28,11 @@ struct Behind {
 
 impl Node {
     /// Pushes everything from `from` on, and whatever is appended from then on. Ends when the conversation breaks.
-    pub(super) async fn push_log(&self, mut from: u64) -> Result<std::convert::Infallible, Broken> {
+    pub(super) async fn push_log(
+        &self,
+        mut from: u64,
+        witness: &Cosigner,
+    ) -> Result<std::convert::Infallible, Broken> {
         let log = &self.gateway.log;
         if from > log.size() {
             let text = format!(
@@ -42,13 +46,13 @@ impl Node {
         loop {
             size.mark_unchanged();
             while from < log.size() {
-                from = self.push_batch(from, &mut behind).await?;
+                from = self.push_batch(from, &mut behind, witness).await?;
             }
             let _ = tokio::time::timeout(AT_LEAST_EVERY, size.changed()).await;
         }
     }
 
-    async fn push_batch(&self, from: u64, behind: &mut Behind) -> Result<u64, Broken> {
+    async fn push_batch(&self, from: u64, behind: &mut Behind, witness: &Cosigner) -> Result<u64, Broken> {
         let note = self.gateway.log.checkpoint();
         let end = Checkpoint::parse(&note).map_err(Broken::own)?.size;
         let leaves = self.batch(from, end)?;
@@ -77,7 +81,7 @@ impl Node {
             );
             return Err(Broken::Protocol(text));
         }
-        self.keep_cosigned(&push.checkpoint, &ack.cosigned)?;
+        self.keep_cosigned(&push.checkpoint, &ack.cosigned, witness)?;
         Ok(to)
     }
 
@@ -126,8 +130,8 @@ impl Node {
         checkpoint.sign(&self.log_key).map_err(Broken::own)
     }
 
-    /// Keeps the cosigned checkpoint if it is the one we sent with a signature more.
-    fn keep_cosigned(&self, sent: &str, cosigned: &str) -> Result<(), Broken> {
+    /// Keeps the cosigned checkpoint if it is the one we sent with the control plane's cosignature.
+    fn keep_cosigned(&self, sent: &str, cosigned: &str, witness: &Cosigner) -> Result<(), Broken> {
         let (ours, theirs) = (
             Note::parse(sent).map_err(Broken::own)?,
             Note::parse(cosigned).map_err(Broken::own)?,
@@ -138,6 +142,7 @@ impl Node {
                 "the cosigned checkpoint is not the one that was sent".to_owned(),
             ));
         }
+        witness.verify(&theirs).map_err(Broken::own)?;
         crate::inbox::replace(&self.paths.cosigned, cosigned.as_bytes()).map_err(Broken::own)
     }
 }

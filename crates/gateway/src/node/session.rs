@@ -5,6 +5,7 @@ use std::{convert::Infallible, time::Duration};
 use clawstaff_api::nodes::{
     GATEWAY_HELLO, GATEWAY_STATE, GATEWAY_STATUS, GatewayHello, GatewayStatus, GatewayWelcome, Signed,
 };
+use clawstaff_audit::Cosigner;
 use std::sync::PoisonError;
 
 use super::{ClientError, Node, NodeEnd, trust::StateKey};
@@ -43,16 +44,22 @@ pub(super) enum End {
 }
 
 impl Node {
-    /// Says hello, then keeps state, log and status going until one of them breaks.
+    /// Says hello, then keeps state, both logs and status going until one of them breaks.
     pub(super) async fn session(&self) -> End {
-        let (welcome, key) = match self.hello().await {
+        let greeted = self.hello().await.and_then(|(welcome, key)| {
+            let log_key = self.pin_control_log(&welcome.log_vkey)?;
+            Ok((welcome, key, log_key))
+        });
+        let (welcome, key, log_key) = match greeted {
             Ok(greeted) => greeted,
             Err(error) => return End::Broken { error, was_up: false },
         };
         tracing::info!(log_size = welcome.log_size, "the control plane answers");
+        let witness = Cosigner::of(&log_key);
         tokio::select! {
             end = self.follow_state(&key) => end,
-            Err(error) = self.push_log(welcome.log_size) => End::Broken { error, was_up: true },
+            Err(error) = self.push_log(welcome.log_size, &witness) => End::Broken { error, was_up: true },
+            Err(error) = self.cosign_control(&log_key) => End::Broken { error, was_up: true },
             Err(error) = self.report() => End::Broken { error, was_up: true },
         }
     }

@@ -80,13 +80,15 @@ impl Filter {
 
 /// An instant, or how long ago, as RFC 3339.
 fn instant(option: &str, text: &str) -> Result<String, Failure> {
-    ago(text)
-        .or_else(|| parse_instant(text))
-        .map(|instant| instant.to_string())
-        .ok_or_else(|| {
-            Failure::usage(format!("--{option} `{text}` is not an instant"))
-                .hint("write 2027-01-31, 2027-01-31T12:00:00Z, or how long ago: 90s, 30m, 24h, 7d")
-        })
+    instant_of(option, text).map(|instant| instant.to_string())
+}
+
+/// An instant, or how long ago.
+pub(super) fn instant_of(option: &str, text: &str) -> Result<Timestamp, Failure> {
+    ago(text).or_else(|| parse_instant(text)).ok_or_else(|| {
+        Failure::usage(format!("--{option} `{text}` is not an instant"))
+            .hint("write 2027-01-31, 2027-01-31T12:00:00Z, or how long ago: 90s, 30m, 24h, 7d")
+    })
 }
 
 fn ago(text: &str) -> Option<Timestamp> {

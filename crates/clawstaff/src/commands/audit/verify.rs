@@ -1,7 +1,8 @@
 //! `clawstaff audit verify`: offline, with nothing but files, keys and checkpoints.
 //!
 //! Without a folder it verifies both logs of the local installation, each against the checkpoints that others
-//! hold of it: the control plane's cosigned one, the anchors, and the one given with `--from`.
+//! hold of it: the one that the other party cosigned, the anchor, one that contradicts it if there ever was one,
+//! and the one given with `--from`.
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ use clawstaff_audit::{
 };
 use serde::Serialize;
 
+use super::{evidence, logs::given_policy};
 use crate::{
     context::Context,
     failure::{Exit, Failure},
@@ -22,7 +24,7 @@ use crate::{
 /// What to verify.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folder of a log; without it both logs of the local installation
+    /// Folder of a log, a proof or a bundle; without it both logs of the local installation
     folder: Option<PathBuf>,
 
     /// Checkpoints that you kept elsewhere, as `audit checkpoint` printed them: the log must extend them
@@ -32,6 +34,10 @@ pub(crate) struct Args {
     /// The log's key that you know (C2SP vkey), instead of the one in its folder
     #[arg(long, value_name = "VKEY")]
     key: Option<String>,
+
+    /// For a proof or a bundle: whose keys you believe (C2SP tlog-policy), instead of those that came with it
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
 }
 
 /// One log to verify.
@@ -82,6 +88,16 @@ impl From<Problem> for Wrong {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    if let Some(path) = args.folder.as_deref()
+        && let Some(evidence) = evidence::read(path)?
+    {
+        let policy = given_policy(args.policy.as_deref(), args.key.as_deref())?;
+        return evidence::verify(context, path, evidence, policy);
+    }
+    if args.policy.is_some() {
+        return Err(Failure::usage("--policy is for proofs and bundles")
+            .hint("a log's folder is verified with --key and --from"));
+    }
     let key = args.key.as_deref().map(VerifyingKey::parse).transpose();
     let key = key.map_err(|error| Failure::usage(format!("--key: {error}")))?;
     let given = args
@@ -141,6 +157,7 @@ fn both(place: &Place, given: &[(String, Checkpoint)]) -> Result<Vec<Log>, Failu
             [
                 place.control().join("gateway.checkpoint"),
                 place.gateway().join("anchor/checkpoint"),
+                place.control().join("gateway.conflict"),
             ],
         ),
         (
@@ -149,6 +166,7 @@ fn both(place: &Place, given: &[(String, Checkpoint)]) -> Result<Vec<Log>, Failu
             [
                 place.gateway().join("control.checkpoint"),
                 place.control().join("anchor/checkpoint"),
+                place.gateway().join("control.conflict"),
             ],
         ),
     ];
@@ -175,7 +193,7 @@ fn both(place: &Place, given: &[(String, Checkpoint)]) -> Result<Vec<Log>, Failu
     Ok(logs)
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     let message = format!("cannot read {}: {error}", path.display());
     match error.kind() {
         std::io::ErrorKind::PermissionDenied => {

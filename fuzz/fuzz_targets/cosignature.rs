@@ -1,0 +1,4 @@
+//! See `cosignature` in `src/lib.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| clawstaff_fuzz::cosignature(data));

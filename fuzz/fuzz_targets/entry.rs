@@ -1,0 +1,4 @@
+//! See `entry` in `src/lib.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| clawstaff_fuzz::entry(data));

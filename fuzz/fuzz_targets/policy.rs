@@ -1,0 +1,4 @@
+//! See `policy` in `src/lib.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| clawstaff_fuzz::policy(data));

@@ -1,0 +1,4 @@
+//! See `proof` in `src/lib.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| clawstaff_fuzz::proof(data));
