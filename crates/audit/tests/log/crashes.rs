@@ -19,7 +19,7 @@ use crate::{
     support::{append_together, draft, heavy, key, options, scratch},
 };
 
-const SEEDS_IN_CI: u64 = 2000;
+const SEEDS_IN_CI: u64 = 1000;
 
 /// What people outside the machine know of a log, and hold against it for ever.
 #[derive(Default)]

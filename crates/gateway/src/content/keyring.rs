@@ -284,7 +284,7 @@ mod tests {
         let again = Subjects::open(dir.path()).unwrap();
         assert_eq!(again.of(&ana).unwrap().commit.to("request", text), digest);
         let member = "member:uid-1".parse().unwrap();
-        assert_eq!(again.concerned(&member).unwrap(), [ana.clone()]);
+        assert_eq!(again.concerned(&member).unwrap(), std::slice::from_ref(&ana));
         assert_eq!(
             again.concerned(&"claw:a".parse().unwrap()).unwrap(),
             [nobody.clone(), ana.clone()]
