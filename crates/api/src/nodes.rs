@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use clawstaff_types::{
-    ClawName, Digest, Grant, Guardrail,
+    ActionId, ApprovalId, ClawName, ConnectionName, Digest, Grant, GrantId, Guardrail, MemberId, ResourceRef,
     spec::{ClawSpec, Connection, Limits, Sealed},
 };
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// `GET ?since=REVISION` → 200 [`Signed`]<[`GatewayState`]> | 204 after 25 s without news.
@@ -55,6 +56,9 @@ pub struct GatewayState {
     /// Messages typed by members for Claws, sealed, until the gateway reports them as taken.
     #[serde(default)]
     pub messages: Vec<MemberMessage>,
+    /// What members decided about calls that wait, until the gateway reports it as taken.
+    #[serde(default)]
+    pub approvals: Vec<MemberDecision>,
 }
 
 /// One Claw, for the gateway.
@@ -81,6 +85,68 @@ pub struct MemberMessage {
     pub from: String,
     /// The text, sealed with the label `message`.
     pub sealed: Sealed,
+}
+
+/// A call that waits for a human, as the gateway tells of it: names, ids and a digest, never content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WaitingCall {
+    /// Its id, made by the gateway.
+    pub id: ApprovalId,
+    /// Whose call it is.
+    pub claw: ClawName,
+    /// The connection it is to go through.
+    pub connection: ConnectionName,
+    /// The action.
+    pub action: ActionId,
+    /// The most specific resource, if it touches one.
+    pub resource: Option<ResourceRef>,
+    /// The grants that ask.
+    pub grants: Vec<GrantId>,
+    /// The member on whose behalf it is made.
+    pub on_behalf_of: Option<MemberId>,
+    /// Keyed digest of the call's canonical bytes. Only a call of exactly these bytes can be approved.
+    pub digest: Digest,
+    /// When it was first made.
+    pub asked: Timestamp,
+    /// From then on silence has denied it.
+    pub until: Timestamp,
+}
+
+/// What a member decided about a waiting call. It travels in the signed state, so the gateway records who it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberDecision {
+    /// The waiting call's id.
+    pub id: ApprovalId,
+    /// The Claw, as the gateway told it.
+    pub claw: ClawName,
+    /// The digest, as the gateway told it: the decision is about these bytes.
+    pub digest: Digest,
+    /// Who decided.
+    pub by: MemberId,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub answer: Answer,
+}
+
+/// A member's answer to a waiting call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// Yes, this once, if it is made before that instant.
+    Once {
+        /// From then on the yes allows nothing.
+        expires: Timestamp,
+    },
+    /// Yes, and this grant in the same state allows it from now on.
+    Grant {
+        /// The grant.
+        grant: GrantId,
+    },
+    /// No.
+    Deny,
 }
 
 /// The gateway introduces itself.
@@ -162,6 +228,12 @@ pub struct GatewayStatus {
     /// Per Claw: whether its agent reported itself ready.
     #[serde(default)]
     pub ready: BTreeMap<ClawName, bool>,
+    /// The calls that wait for a human, all of them.
+    #[serde(default)]
+    pub waiting: Vec<WaitingCall>,
+    /// Ids of decisions of the state in force that have had their effect.
+    #[serde(default)]
+    pub approvals_taken: Vec<ApprovalId>,
 }
 
 /// What a runner must make so.

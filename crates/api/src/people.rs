@@ -15,6 +15,8 @@
 //! | `GET /v1/grants?claw=` · `POST /v1/grants` · `DELETE /v1/grants/{id}` | → `Vec<Grant>` · [`GrantRequest`] → [`Grant`] · 204 |
 //! | `POST /v1/grants/check` | [`CheckRequest`] → [`CheckAnswer`] |
 //! | `GET /v1/guardrails` · `POST /v1/guardrails` · `DELETE /v1/guardrails/{name}` | → `Vec<Guardrail>` · [`Guardrail`] → [`Guardrail`] · 204 |
+//! | `GET /v1/approvals` · `POST /v1/approvals/{id}/{approve,deny}` | → `Vec<ApprovalView>` · [`ApprovalView`] |
+//! | `POST /v1/approvals/{id}/grant` | [`FromNowOn`] → [`ApprovalView`] |
 //! | `GET /v1/audit?…` | [`AuditFilter`] in the query → [`AuditPage`] |
 //! | `GET /v1/audit/tail?…` | the same filter → server-sent events, one [`AuditRecord`] each |
 //! | `POST /v1/audit/rebuild` | → `Vec<LogView>` |
@@ -24,8 +26,8 @@
 //! `POST /v1/claws/{name}/…` and `DELETE` answer when the wish is recorded and durable; the phase follows.
 
 use clawstaff_types::{
-    Access, ActionId, ActionPattern, ClawName, Conditions, ConnectionName, ConnectorId, Decision, Event,
-    GrantId, Guardrail, GuardrailName, Mode, ResourcePattern, ResourceRef,
+    Access, ActionId, ActionPattern, ApprovalId, ClawName, Conditions, ConnectionName, ConnectorId, Decision,
+    Digest, Event, GrantId, Guardrail, GuardrailName, MemberId, Mode, ResourcePattern, ResourceRef,
     spec::{ClawSpec, Connection, Sealed},
 };
 use jiff::Timestamp;
@@ -320,6 +322,55 @@ pub struct GrantRequest {
     pub claw: ClawName,
     /// The grant.
     pub grant: GrantInput,
+}
+
+/// A call that waits for a human: names, ids and a digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ApprovalView {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: ApprovalId,
+    /// Whose call it is.
+    #[schema(value_type = String)]
+    pub claw: ClawName,
+    /// The connection it is to go through.
+    #[schema(value_type = String)]
+    pub connection: ConnectionName,
+    /// The action.
+    #[schema(value_type = String)]
+    pub action: ActionId,
+    /// The most specific resource, if it touches one.
+    #[schema(value_type = Option<String>)]
+    pub resource: Option<ResourceRef>,
+    /// The grants that ask.
+    #[schema(value_type = Vec<String>)]
+    pub grants: Vec<GrantId>,
+    /// The member on whose behalf it is made.
+    #[schema(value_type = Option<String>)]
+    pub on_behalf_of: Option<MemberId>,
+    /// Keyed digest of the call's bytes, as it is in the gateway's log.
+    #[schema(value_type = String)]
+    pub digest: Digest,
+    /// When it was first made.
+    #[schema(value_type = String, format = DateTime)]
+    pub asked: Timestamp,
+    /// From then on silence has denied it.
+    #[schema(value_type = String, format = DateTime)]
+    pub until: Timestamp,
+    /// `approved`, `granted` or `denied`, where that is on its way to the gateway.
+    pub decided: Option<String>,
+    /// By whom.
+    #[schema(value_type = Option<String>)]
+    pub decided_by: Option<MemberId>,
+}
+
+/// How long calls like a waiting one are to be allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FromNowOn {
+    /// For so long; as long as the grant that asks if absent.
+    #[serde(default)]
+    pub for_seconds: Option<u64>,
 }
 
 /// Could it?

@@ -1,6 +1,7 @@
 //! The commands, one file per noun.
 
 pub(crate) mod apply;
+pub(crate) mod approval;
 pub(crate) mod audit;
 pub(crate) mod claw;
 pub(crate) mod connection;

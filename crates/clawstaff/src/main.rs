@@ -19,8 +19,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     commands::{
-        apply, audit, claw, connection, connector, doctor, get, grant, guardrail, image, parts, secret,
-        shell, status, up,
+        apply, approval, audit, claw, connection, connector, doctor, get, grant, guardrail, image, parts,
+        secret, shell, status, up,
     },
     context::Context,
     failure::{Exit, Failure},
@@ -76,6 +76,8 @@ enum Command {
     #[command(subcommand)]
     Image(image::Command),
     #[command(subcommand)]
+    Approval(approval::Command),
+    #[command(subcommand)]
     Secret(secret::Command),
     #[command(subcommand)]
     Audit(audit::Command),
@@ -114,6 +116,7 @@ fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Grant(command) => block_on(grant::run(context, command)),
         Command::Guardrail(command) => block_on(guardrail::run(context, command)),
         Command::Image(command) => image::run(context, &command),
+        Command::Approval(command) => block_on(approval::run(context, command)),
         Command::Secret(command) => block_on(secret::run(context, command)),
         Command::Audit(command) => block_on(audit::run(context, command)),
         Command::Completion(args) => shell::completion(Cli::command(), &args),

@@ -5,6 +5,7 @@
 //! which is the only road by which desired state changes, and which records before and after it does.
 
 pub(crate) mod apply;
+pub(crate) mod approvals;
 pub(crate) mod audit;
 pub(crate) mod catalogue;
 pub(crate) mod change;

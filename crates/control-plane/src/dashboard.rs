@@ -3,6 +3,7 @@
 //! It stands on the application layer, as the API does, and can do nothing that the API cannot. Every text is
 //! escaped by the template language; nothing is loaded from elsewhere; the one script is `/static/live.js`.
 
+mod approvals;
 mod claw;
 mod files;
 mod fleet;

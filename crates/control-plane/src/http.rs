@@ -4,6 +4,7 @@
 //! server from starting.
 
 mod apply;
+mod approvals;
 mod audit;
 mod auth;
 mod catalogue;
@@ -30,12 +31,16 @@ pub(crate) use auth::{Doors, LOGOUT, Logins, log_out};
 
 /// What a person's request may weigh.
 const PEOPLE_BODY: usize = 1 << 20;
+/// What a gateway's status may weigh: 1,000 waiting calls among it.
+const STATUS_BODY: usize = 8 << 20;
 /// What a push of log entries may weigh: 1,000 leaves of at most 64 KiB, escaped.
 const LOG_BODY: usize = 64 << 20;
 
 /// Everything that OpenAPI describes.
 pub(crate) mod described {
-    pub(crate) use super::{apply::*, audit::*, catalogue::*, claws::*, grants::*, guardrails::*, status::*};
+    pub(crate) use super::{
+        apply::*, approvals::*, audit::*, catalogue::*, claws::*, grants::*, guardrails::*, status::*,
+    };
 }
 
 /// What is served to people: API and dashboard.
@@ -47,6 +52,7 @@ pub(crate) fn people(app: Arc<App>, doors: Doors) -> Result<Router, RunError> {
     let routes = catalogue::routes(routes);
     let routes = grants::routes(routes);
     let routes = guardrails::routes(routes);
+    let routes = approvals::routes(routes);
     let routes = audit::routes(routes);
     let routes = dashboard::routes(routes);
     let router = routes.finish()?;

@@ -9,6 +9,7 @@
 
 mod whole {
     pub(super) mod apply;
+    pub(super) mod approvals;
     pub(super) mod bench;
     pub(super) mod cosigned;
     pub(super) mod dashboard;

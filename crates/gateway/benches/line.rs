@@ -15,6 +15,7 @@ use clawstaff_api::nodes::{GatewayClaw, GatewayState};
 use clawstaff_audit::{Log, SigningKey, log::Options};
 use clawstaff_gateway::{
     Gateway, Parts,
+    approvals::Approvals,
     inbox::{Inbox, InboxKey},
     shared::Instance,
 };
@@ -276,6 +277,7 @@ async fn gateway(dir: &Path, port: u16) -> Arc<Gateway> {
         log: Log::open(options).unwrap().0,
         vault,
         inbox: Inbox::open(&at("gateway/inbox"), key).unwrap(),
+        approvals: Approvals::open(at("gateway/approvals")).unwrap(),
         seal_key: PrivateKey::generate(),
         doors_dir: at("doors"),
         keys_dir: at("gateway/keys"),
@@ -303,5 +305,6 @@ fn state(port: u16) -> GatewayState {
         grants: vec![serde_json::from_value(grant).unwrap()],
         guardrails: Vec::new(),
         messages: Vec::new(),
+        approvals: Vec::new(),
     }
 }

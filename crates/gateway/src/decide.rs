@@ -1,6 +1,6 @@
 //! decide: ask policy about the resource that a call touches. No opinion is added here.
 //!
-//! What needs a human is refused, since nobody can be asked yet.
+//! What needs a human comes back as held; `line/human.rs` waits for one.
 
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ pub(crate) struct Question {
     pub(crate) link: Arc<Link>,
     pub(crate) mapped: Arc<Mapped>,
     pub(crate) digest: Digest,
+    /// A human has agreed to this very call.
+    pub(crate) approved: bool,
 }
 
 /// Policy did not say yes.
@@ -59,5 +61,14 @@ pub(crate) fn decide(state: &State, question: &Question, now: Timestamp) -> Resu
             denial: Box::new(denial),
             resource: resources.first().cloned(),
         }),
+    }
+}
+
+/// Whether a call that was let through still may go on: allowed, or asked about and agreed to.
+pub(crate) fn still_allowed(state: &State, question: &Question, now: Timestamp) -> bool {
+    match decide(state, question, now) {
+        Ok(_permit) => true,
+        Err(NotAllowed::NeedsHuman(_)) => question.approved,
+        Err(NotAllowed::Denied { .. }) => false,
     }
 }

@@ -29,6 +29,7 @@ pub mod record;
 pub mod settle;
 
 // what the line needs
+pub mod approvals;
 pub mod base;
 mod body;
 mod budget;

@@ -3,6 +3,7 @@
 //! Each step needs what the one before it made, and the two that matter most (a permit, a receipt) can be made
 //! in their own crates only. A step's no becomes a [`Stop`] (in [`stops`]), which is recorded here too.
 
+mod human;
 pub(crate) mod stops;
 pub(crate) mod subject;
 
@@ -13,10 +14,11 @@ use clawstaff_connectors::RecordKind;
 use clawstaff_types::{ClawName, spec::Budget};
 use http::{Response, StatusCode};
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     body::Body,
-    budget, decide, honeytoken, inject,
+    budget, honeytoken, inject,
     limits::Place,
     map,
     map::Route,
@@ -42,7 +44,8 @@ pub(crate) struct Ask<B> {
     pub(crate) max_body: usize,
 }
 
-/// Walks the line. The walk goes on to its end, outcome included, even if nobody waits for it any more.
+/// Walks the line. The walk goes on to its end, outcome included, even if nobody waits for it any more; only what
+/// waits for a human is not done for a caller that is gone.
 ///
 /// # Errors
 /// A refusal, recorded already.
@@ -54,10 +57,13 @@ where
         return Err(crowded());
     };
     let gateway = Arc::clone(gateway);
+    // Cancelled when this future ends or is dropped: nobody waits for the answer any more.
+    let gone = CancellationToken::new();
+    let _waits = gone.clone().drop_guard();
     // Boxed, so that starting a task moves a pointer and not the state of the whole walk.
     let walk = Box::pin(async move {
         let who = Who::now(&gateway, &gateway.state.load(), &ask.claw);
-        match straight(&gateway, &who, Arc::clone(&place), ask).await {
+        match straight(&gateway, &who, Arc::clone(&place), ask, &gone).await {
             Ok(response) => Ok(response),
             Err(stop) => Err(told(&gateway, &who, stop).await),
         }
@@ -73,6 +79,7 @@ async fn straight<B>(
     who: &Who,
     place: Place,
     ask: Ask<B>,
+    gone: &CancellationToken,
 ) -> Result<Response<Body>, Stop>
 where
     B: http_body::Body<Data = Bytes>,
@@ -90,8 +97,9 @@ where
         return Err(honeytoken::refused(gateway, who, stray, mapped).await);
     }
     let call = mapped.map_err(|error| stops::unmapped(who, &error))?;
-    let question = call.question(who);
-    let permit = decide::decide(state, &question, now).map_err(|no| stops::not_allowed(who, &call, &no))?;
+    let mut question = call.question(who);
+    let permit = human::permit(gateway, who, &call, &question, gone).await?;
+    question.approved = permit.approved().is_some();
     let budget = state
         .claw(&who.claw)
         .map_or_else(Budget::default, |claw| claw.spec.budget.clone());

@@ -61,6 +61,7 @@ impl Call {
             link: Arc::clone(&self.link),
             mapped: Arc::clone(&self.mapped),
             digest: self.digest,
+            approved: false,
         }
     }
 }

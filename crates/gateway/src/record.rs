@@ -138,6 +138,16 @@ pub(crate) async fn intent(
     let mut event = about(who, call, kind_of(call.mapped.record));
     event.decision = Some(Decision::Allow);
     event.grants = permit.grants().to_vec();
+    event.policy_revision = Some(permit.policy_version());
+    if let Some(approved) = permit.approved() {
+        let facts = [
+            ("approval", approved.id.to_string()),
+            ("approved_by", approved.by.to_string()),
+        ];
+        event
+            .facts
+            .extend(facts.map(|(label, fact)| (label.to_owned(), fact)));
+    }
     let draft = Draft {
         stream: who.stream(),
         phase: Phase::Intent,

@@ -27,6 +27,7 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    approvals::{self, Approvals},
     confine::{self, ConfineError, Confinement, Plan},
     inbox::{self, Clock, Inbox, InboxError, InboxKey, KeyError},
     ingress,
@@ -301,6 +302,7 @@ async fn serve(
         ending.clone(),
     ));
     tasks.spawn(recovery::report_given_up(Arc::clone(&gateway), ending.clone()));
+    tasks.spawn(attend_approvals(Arc::clone(&gateway), ending.clone()));
     tasks.spawn(retry_doors(Arc::clone(&gateway), ending.clone()));
     tasks.close();
 
@@ -332,12 +334,20 @@ fn open_gateway(layout: &Layout, log: Log, instance: Instance) -> Result<Arc<Gat
         log,
         vault: Vault::open(&layout.own.join("vault"))?.with_commands(commands),
         inbox: Inbox::open(&layout.own.join("inbox"), key)?,
+        approvals: open_approvals(&layout.own.join("approvals"))?,
         seal_key: PrivateKey::load_or_create(&layout.keys.join("seal.key"))?,
         doors_dir: layout.doors.clone(),
         keys_dir: layout.keys.clone(),
         own_dir: layout.own.clone(),
         instance,
     })?)
+}
+
+fn open_approvals(dir: &Path) -> Result<Approvals, RunError> {
+    Approvals::open(dir.to_owned()).map_err(|source| RunError::File {
+        path: dir.to_owned(),
+        source,
+    })
 }
 
 /// The log's key twice: for the log, and for checkpoints of batches on their way to the control plane.
@@ -357,6 +367,20 @@ fn log_keys(path: &Path) -> Result<(SigningKey, SigningKey), RunError> {
     };
     let key = || SigningKey::from_bytes(ORIGIN, seed.expose_secret());
     Ok((key()?, key()?))
+}
+
+/// Silence denies, even if nobody calls and no state comes.
+async fn attend_approvals(gateway: Arc<Gateway>, shutdown: CancellationToken) {
+    let mut news = gateway.approvals.watch();
+    loop {
+        approvals::attend(&gateway).await;
+        let next = gateway.approvals.next_look(jiff::Timestamp::now()).await;
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = news.changed() => {}
+            () = tokio::time::sleep(next) => {}
+        }
+    }
 }
 
 async fn retry_doors(gateway: Arc<Gateway>, shutdown: CancellationToken) {

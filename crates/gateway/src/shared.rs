@@ -17,6 +17,7 @@ use clawstaff_vault::{Vault, seal::PrivateKey};
 use tokio::sync::watch;
 
 use crate::{
+    approvals::{self, Approvals},
     budget::Budgets,
     commit::Commitments,
     content::{Content, Custody, CustodyError, KeyringError, Subjects},
@@ -39,6 +40,8 @@ pub struct Parts {
     pub vault: Vault,
     /// The Claws' durable inboxes.
     pub inbox: Inbox,
+    /// The calls that wait for a human.
+    pub approvals: Approvals,
     /// Opens what was sealed to this gateway.
     pub seal_key: PrivateKey,
     /// `$DATA/doors`: one directory per cage is made in here.
@@ -87,6 +90,8 @@ pub struct Gateway {
     pub vault: Vault,
     /// The Claws' durable inboxes.
     pub inbox: Inbox,
+    /// The calls that wait for a human.
+    pub approvals: Approvals,
     /// Opens what was sealed to this gateway.
     pub seal_key: PrivateKey,
     /// `$DATA/doors`.
@@ -133,6 +138,7 @@ impl Gateway {
             log: parts.log,
             vault: parts.vault,
             inbox: parts.inbox,
+            approvals: parts.approvals,
             seal_key: parts.seal_key,
             doors: Doors::default(),
             doors_dir: parts.doors_dir,
@@ -153,7 +159,8 @@ impl Gateway {
         }))
     }
 
-    /// Compiles `wanted` and, if all of it is sound, puts it in force and reconciles the doors with it.
+    /// Compiles `wanted` and, if all of it is sound, puts it in force, reconciles the doors with it and lets
+    /// members' decisions in it have their effect.
     /// Otherwise nothing changes and the last good state stays in force.
     ///
     /// A door that cannot be opened does not hold the state back: it is retried by the next call and is
@@ -174,6 +181,7 @@ impl Gateway {
         self.state.store(Arc::new(next));
         self.revisions.send_replace(revision);
         crate::doors::reconcile(self).await;
+        approvals::attend(self).await;
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use clawstaff_api::nodes::{GatewayClaw, GatewayState};
 use clawstaff_connectors::{Action, Catalogue, Connector, ManifestError};
 use clawstaff_policy::{CompileError, Policy};
-use clawstaff_types::{ClawName, ConnectionName, ConnectorId, Grant, spec::Connection};
+use clawstaff_types::{ClawName, ConnectionName, ConnectorId, Grant, GrantId, spec::Connection};
 use jiff::Timestamp;
 
 use crate::base::{Base, BaseError};
@@ -122,6 +122,7 @@ impl State {
             grants: Vec::new(),
             guardrails: Vec::new(),
             messages: Vec::new(),
+            approvals: Vec::new(),
         })
     }
 
@@ -219,6 +220,12 @@ impl State {
             &grant.connection == link.name()
                 && grant.actions.iter().any(|pattern| pattern.matches(&action.id))
         })
+    }
+
+    /// Whether a Claw still holds any of these grants.
+    pub(crate) fn holds_any(&self, claw: &ClawName, ids: &[GrantId]) -> bool {
+        let held = self.grants.get(claw);
+        held.is_some_and(|held| held.iter().any(|grant| ids.contains(&grant.id)))
     }
 
     fn live_grants(&self, claw: &ClawName, now: Timestamp) -> impl Iterator<Item = &Grant> {

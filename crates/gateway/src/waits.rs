@@ -17,6 +17,10 @@ pub struct Waits {
     pub piece: Duration,
     /// For the next piece of a streamed answer.
     pub stream: Duration,
+    /// For a human's decision, while the caller is kept waiting.
+    pub human: Duration,
+    /// For a human's decision at all: then silence denies.
+    pub ask: Duration,
 }
 
 impl Default for Waits {
@@ -28,6 +32,8 @@ impl Default for Waits {
             model: Duration::from_mins(5),
             piece: Duration::from_mins(1),
             stream: Duration::from_mins(5),
+            human: Duration::from_secs(45),
+            ask: Duration::from_hours(1),
         }
     }
 }

@@ -92,16 +92,16 @@ pub(crate) fn compile(grants: &[Grant], guardrails: &[Guardrail]) -> Result<Comp
 /// The distinct shapes, each with one template.
 #[derive(Debug, Default)]
 struct Shapes {
-    places: HashMap<Shape, usize>,
+    places: HashMap<Shape, u32>,
     templates: Vec<Template>,
 }
 
 impl Shapes {
-    fn place(&mut self, shape: Shape) -> Result<usize, CompileError> {
+    fn place(&mut self, shape: Shape) -> Result<u32, CompileError> {
         if let Some(place) = self.places.get(&shape) {
             return Ok(*place);
         }
-        let place = self.templates.len();
+        let place = place(self.templates.len())?;
         let template = shape
             .template(&format!("template-{place}"))
             .and_then(Template::from_pst)
@@ -116,14 +116,11 @@ impl Shapes {
         let mut set = PolicySet::new();
         let resource = words.resource("*");
         for (shape, place) in &self.places {
-            let link = Link {
-                template: *place,
-                claw: matches!(shape, Shape::Grant { .. }).then(|| "any".into()),
-                id: format!("link-{place}").into(),
-            };
-            self.templates
-                .get(*place)
-                .and_then(|template| link_one(&mut set, words, template, &link, &resource))
+            let claw = matches!(shape, Shape::Grant { .. }).then(|| words.claw("any"));
+            usize::try_from(*place)
+                .ok()
+                .and_then(|at| self.templates.get(at))
+                .and_then(|template| link_one(&mut set, template, *place, claw.as_ref(), &resource))
                 .ok_or_else(|| CompileError::Cedar(format!("template {place} cannot be linked")))?;
         }
         let result = Validator::new(words.schema.clone()).validate(&set, ValidationMode::Strict);
@@ -134,10 +131,15 @@ impl Shapes {
     }
 }
 
+/// A place in a list. Four thousand million grants are more than there can be.
+fn place(at: usize) -> Result<u32, CompileError> {
+    u32::try_from(at).map_err(|_| CompileError::Cedar("there are more grants than can be counted".to_owned()))
+}
+
 fn index_guardrails(guardrails: &[Guardrail], shapes: &mut Shapes) -> Result<Slices, CompileError> {
     let mut seen = HashSet::new();
     let mut index = Builder::default();
-    for guardrail in guardrails {
+    for (at, guardrail) in guardrails.iter().enumerate() {
         let name = &guardrail.name;
         if !seen.insert(name) {
             return Err(CompileError::DuplicateGuardrail(name.clone()));
@@ -153,10 +155,9 @@ fn index_guardrails(guardrails: &[Guardrail], shapes: &mut Shapes) -> Result<Sli
         })?;
         let link = Link {
             template,
-            claw: None,
-            id: name.as_str().into(),
+            place: place(at)?,
         };
-        index.add(&link, &guardrail.actions, &guardrail.resources);
+        index.add(link, &guardrail.actions, &guardrail.resources);
     }
     Ok(index.build())
 }
@@ -176,23 +177,22 @@ fn index_grants(
     let mut seen = HashSet::new();
     let mut claws: HashMap<ClawName, ClawPolicies> = HashMap::new();
     let mut collected: HashMap<(&ClawName, &ConnectionName), Collected> = HashMap::new();
-    for (place, grant) in grants.iter().enumerate() {
+    for (at, grant) in grants.iter().enumerate() {
         if !seen.insert(&grant.id) {
             return Err(CompileError::DuplicateGrant(grant.id.clone()));
         }
         check_grant(grant)?;
-        claws.entry(grant.claw.clone()).or_default().grants.push(place);
+        claws.entry(grant.claw.clone()).or_default().grants.push(at);
         let of_connection = collected.entry((&grant.claw, &grant.connection)).or_default();
         let link = Link {
             template: shapes.place(Shape::of_grant(grant))?,
-            claw: Some(grant.claw.as_str().into()),
-            id: grant.id.as_str().into(),
+            place: place(at)?,
         };
         let index = match grant.mode {
             Mode::Allow => &mut of_connection.allow,
             Mode::Ask => &mut of_connection.ask,
         };
-        index.add(&link, &grant.actions, &grant.resources);
+        index.add(link, &grant.actions, &grant.resources);
         let names = grant.conditions.arguments.iter().map(|a| a.name.clone());
         of_connection.argument_names.extend(names);
     }

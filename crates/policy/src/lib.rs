@@ -6,7 +6,7 @@
 //! ```text
 //!   any guardrail forbids it ──────────► Deny(Guardrail)
 //!   a grant with mode `allow` permits ─► Allow(Permit)
-//!   a grant with mode `ask` permits ───► Ask(Held)
+//!   a grant with mode `ask` permits ───► Ask(Held), which a human's Approval makes a Permit
 //!   nothing permits ───────────────────► Deny, with the most helpful reason there is
 //! ```
 //!
@@ -16,6 +16,7 @@
 //!
 //! There is no clock, no IO and no HTTP in here: the same policy and the same call give the same verdict.
 
+mod approval;
 mod call;
 mod check;
 mod compile;
@@ -25,13 +26,17 @@ mod translate;
 mod verdict;
 mod words;
 
-use std::collections::HashMap;
+use std::{
+    cell::OnceCell,
+    collections::{BTreeSet, HashMap},
+};
 
+pub use approval::{Approval, Approved, NotApproved};
 pub use call::Call;
 pub use check::{Answer, Question};
-use clawstaff_types::{ActionId, ClawName, Grant, GrantId, Guardrail, GuardrailName};
+use clawstaff_types::{ClawName, Grant, GrantId, Guardrail, GuardrailName};
 pub use compile::CompileError;
-use compile::{ClawPolicies, Compiled};
+use compile::{ClawPolicies, Compiled, ConnectionPolicies};
 use slice::{Findings, Slices};
 pub use translate::cedar_text;
 pub use verdict::{Denial, DenialReason, Held, Permit, Verdict};
@@ -47,6 +52,7 @@ pub struct Policy {
     grants: Vec<Grant>,
     claws: HashMap<ClawName, ClawPolicies>,
     guardrails: Slices,
+    rails: Vec<GuardrailName>,
     templates: Vec<cedar_policy::Template>,
 }
 
@@ -56,19 +62,20 @@ impl Policy {
     /// # Errors
     /// When a grant or guardrail is not one that could be enforced as it reads: see [`CompileError`]. Nothing
     /// is left out silently; the caller keeps its last good policy.
-    pub fn compile(version: u64, grants: &[Grant], guardrails: &[Guardrail]) -> Result<Self, CompileError> {
+    pub fn compile(version: u64, grants: &[Grant], rails: &[Guardrail]) -> Result<Self, CompileError> {
         let Compiled {
             words,
             claws,
             guardrails,
             templates,
-        } = compile::compile(grants, guardrails)?;
+        } = compile::compile(grants, rails)?;
         Ok(Self {
             version,
             words,
             grants: grants.to_vec(),
             claws,
             guardrails,
+            rails: rails.iter().map(|rail| rail.name.clone()).collect(),
             templates,
         })
     }
@@ -86,46 +93,108 @@ impl Policy {
     /// Decides one call. Pure; microseconds.
     pub fn decide(&self, call: &Call<'_>) -> Verdict {
         let scopes = scopes(call.resources);
-        let connection = self
-            .claws
-            .get(call.claw)
-            .and_then(|claw| claw.connections.get(call.connection));
-        let names = connection.map(|connection| &connection.argument_names);
-        let asked = match Asked::new(&self.words, call, &scopes, names) {
-            Ok(asked) => asked,
-            Err(text) => return Verdict::Deny(diagnose::not_evaluated(&text)),
-        };
-        let ask_in = |slices: &Slices| self.ask(slices, &asked, &scopes, call.action);
+        let claw = self.claws.get(call.claw);
+        let connection = claw.and_then(|claw| claw.connections.get(call.connection));
+        let asking = Asking::new(self, call, &scopes, connection.map(|one| &one.argument_names));
+        match asking.decide(connection) {
+            Ok(Some(verdict)) => verdict,
+            Ok(None) => Verdict::Deny(diagnose::why_not(call, claw, &self.grants)),
+            Err(text) => Verdict::Deny(diagnose::not_evaluated(&text)),
+        }
+    }
 
-        let forbidding = ask_in(&self.guardrails);
-        if forbidding.failed || !forbidding.ids.is_empty() {
-            return Verdict::Deny(diagnose::guardrail(call, names_of(&forbidding)));
+    /// The grants at these places, in the order of their ids.
+    fn grants_at(&self, findings: &Findings) -> Vec<GrantId> {
+        let found = findings
+            .places
+            .iter()
+            .filter_map(|place| self.grants.get(at(*place)));
+        let mut ids: Vec<GrantId> = found.map(|grant| grant.id.clone()).collect();
+        ids.sort();
+        ids
+    }
+
+    /// The guardrails at these places, in the order of their names.
+    fn names_at(&self, findings: &Findings) -> Vec<GuardrailName> {
+        let found = findings
+            .places
+            .iter()
+            .filter_map(|place| self.rails.get(at(*place)));
+        let mut names: Vec<GuardrailName> = found.cloned().collect();
+        names.sort();
+        names
+    }
+}
+
+fn at(place: u32) -> usize {
+    usize::try_from(place).unwrap_or(usize::MAX)
+}
+
+/// One call on its way through the policy. It is said in Cedar's words once, and only if a policy can speak of it.
+struct Asking<'a> {
+    policy: &'a Policy,
+    call: &'a Call<'a>,
+    scopes: &'a [String],
+    names: Option<&'a BTreeSet<String>>,
+    asked: OnceCell<Result<Asked, String>>,
+}
+
+impl<'a> Asking<'a> {
+    const fn new(
+        policy: &'a Policy,
+        call: &'a Call<'a>,
+        scopes: &'a [String],
+        names: Option<&'a BTreeSet<String>>,
+    ) -> Self {
+        Self {
+            policy,
+            call,
+            scopes,
+            names,
+            asked: OnceCell::new(),
+        }
+    }
+
+    /// The verdict, unless nothing permits it.
+    fn decide(&self, connection: Option<&ConnectionPolicies>) -> Result<Option<Verdict>, String> {
+        let (policy, call) = (self.policy, self.call);
+        let forbidding = self.ask(&policy.guardrails, None)?;
+        if forbidding.failed || !forbidding.places.is_empty() {
+            let denial = diagnose::guardrail(call, policy.names_at(&forbidding));
+            return Ok(Some(Verdict::Deny(denial)));
         }
         let Some(connection) = connection else {
-            return Verdict::Deny(diagnose::why_not(call, self.claws.get(call.claw), &self.grants));
+            return Ok(None);
         };
-        let allowing = grants_of(&ask_in(&connection.allow));
+        let allowing = policy.grants_at(&self.ask(&connection.allow, Some(call.claw))?);
         if !allowing.is_empty() {
-            return Verdict::Allow(Permit::new(call, allowing, self.version));
+            return Ok(Some(Verdict::Allow(Permit::new(call, allowing, policy.version))));
         }
-        let asking = grants_of(&ask_in(&connection.ask));
+        let asking = policy.grants_at(&self.ask(&connection.ask, Some(call.claw))?);
         if !asking.is_empty() {
-            return Verdict::Ask(Held::new(call, asking, self.version));
+            return Ok(Some(Verdict::Ask(Held::new(call, asking, policy.version))));
         }
-        Verdict::Deny(diagnose::why_not(call, self.claws.get(call.claw), &self.grants))
+        Ok(None)
     }
 
-    fn ask(&self, slices: &Slices, asked: &Asked, scopes: &[String], action: &ActionId) -> Findings {
-        slices.ask(&self.words, &self.templates, asked, scopes, action.name())
+    /// Puts every policy of an index that can speak of the call to Cedar.
+    fn ask(&self, slices: &Slices, claw: Option<&ClawName>) -> Result<Findings, String> {
+        let mut findings = Findings::default();
+        for slice in slices.that_speak_of(self.scopes, self.call.action) {
+            let asked = self.asked().as_ref().map_err(Clone::clone)?;
+            slice.ask(
+                &self.policy.words,
+                &self.policy.templates,
+                claw,
+                asked,
+                &mut findings,
+            );
+        }
+        Ok(findings)
     }
-}
 
-/// The grants found, in the order of their ids. Ids were checked when the policy was compiled.
-fn grants_of(findings: &Findings) -> Vec<GrantId> {
-    findings.ids.iter().filter_map(|id| id.parse().ok()).collect()
-}
-
-/// The guardrails found, in the order of their names.
-fn names_of(findings: &Findings) -> Vec<GuardrailName> {
-    findings.ids.iter().filter_map(|name| name.parse().ok()).collect()
+    fn asked(&self) -> &Result<Asked, String> {
+        let say = || Asked::new(&self.policy.words, self.call, self.scopes, self.names);
+        self.asked.get_or_init(say)
+    }
 }

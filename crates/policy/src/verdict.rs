@@ -6,8 +6,12 @@
 use clawstaff_types::{
     ActionId, ClawName, ConnectionName, Decision, Digest, GrantId, GuardrailName, ResourceRef,
 };
+use jiff::Timestamp;
 
-use crate::call::Call;
+use crate::{
+    approval::{Approval, Approved, NotApproved},
+    call::Call,
+};
 
 /// What policy says to a [`Call`].
 #[derive(Debug)]
@@ -76,45 +80,45 @@ impl Subject {
 
 /// Gives a wrapper of [`Subject`] its getters.
 macro_rules! getters {
-    ($name:ident) => {
+    ($name:ident { $($field:ident: $value:expr)? }) => {
         impl $name {
             pub(crate) fn new(call: &Call<'_>, grants: Vec<GrantId>, policy_version: u64) -> Self {
-                Self(Subject::of(call, grants, policy_version))
+                Self { subject: Subject::of(call, grants, policy_version), $($field: $value)? }
             }
 
             /// The Claw that asked.
             pub const fn claw(&self) -> &ClawName {
-                &self.0.claw
+                &self.subject.claw
             }
 
             /// The connection it may use.
             pub const fn connection(&self) -> &ConnectionName {
-                &self.0.connection
+                &self.subject.connection
             }
 
             /// The action.
             pub const fn action(&self) -> &ActionId {
-                &self.0.action
+                &self.subject.action
             }
 
             /// The most specific resource, if the action touches one.
             pub const fn resource(&self) -> Option<&ResourceRef> {
-                self.0.resource.as_ref()
+                self.subject.resource.as_ref()
             }
 
             /// Digest of the call's canonical bytes. It is about these bytes and no others.
             pub const fn digest(&self) -> &Digest {
-                &self.0.digest
+                &self.subject.digest
             }
 
             /// The grants that determined it, in the order of their ids; never empty.
             pub fn grants(&self) -> &[GrantId] {
-                &self.0.grants
+                &self.subject.grants
             }
 
             /// The version of the policy that was asked.
             pub const fn policy_version(&self) -> u64 {
-                self.0.policy_version
+                self.subject.policy_version
             }
         }
     };
@@ -124,8 +128,8 @@ macro_rules! getters {
 ///
 /// It has one constructor, which is private to this crate, and it cannot be copied:
 ///
-/// ```compile_fail,E0423
-/// let forged = clawstaff_policy::Permit(todo!());
+/// ```compile_fail,E0451
+/// let forged = clawstaff_policy::Permit { subject: todo!(), approved: None };
 /// ```
 ///
 /// ```compile_fail,E0599
@@ -139,15 +143,48 @@ macro_rules! getters {
 ///     clawstaff_policy::Permit::new(call, Vec::new(), 0)
 /// }
 /// ```
+///
+/// ```compile_fail,E0616
+/// fn promote(held: clawstaff_policy::Held) -> clawstaff_policy::Permit {
+///     clawstaff_policy::Permit { subject: held.subject, approved: None }
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "a permit that is dropped permits nothing"]
-pub struct Permit(Subject);
-getters!(Permit);
+pub struct Permit {
+    subject: Subject,
+    approved: Option<Approved>,
+}
+getters!(Permit { approved: None });
 
-/// A call that waits for a human. There is no way from here to a [`Permit`].
+impl Permit {
+    /// Who agreed, where a human had to.
+    pub const fn approved(&self) -> Option<&Approved> {
+        self.approved.as_ref()
+    }
+}
+
+/// A call that waits for a human. The only way from here to a [`Permit`] is [`Held::approve`].
 #[derive(Debug)]
-pub struct Held(Subject);
-getters!(Held);
+pub struct Held {
+    subject: Subject,
+}
+getters!(Held {});
+
+impl Held {
+    /// Turns a held call into a permitted one by the approval that a human gave for exactly this call. The
+    /// approval is used up, whatever comes of it.
+    ///
+    /// # Errors
+    /// When the approval is another Claw's, for other bytes, or not in force any more at `now`.
+    pub fn approve(self, approval: Approval, now: Timestamp) -> Result<Permit, NotApproved> {
+        let approved = approval.for_call(&self.subject.claw, &self.subject.digest, now)?;
+        Ok(Permit {
+            subject: self.subject,
+            approved: Some(approved),
+        })
+    }
+}
 
 /// Why policy said no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

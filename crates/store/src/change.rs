@@ -43,13 +43,18 @@ impl Change {
             .map_err(doing("commit the change"))
     }
 
-    /// Forgets what waits for a Claw that is no more: its messages.
-    pub(crate) async fn forget_messages_of(&mut self, claw: &ClawName) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM messages WHERE claw = ?")
-            .bind(claw.as_str())
-            .execute(self.connection())
-            .await
-            .map_err(doing("drop a Claw's messages"))?;
+    /// Forgets what is on its way to a Claw that is no more: its messages, and decisions about its calls.
+    pub(crate) async fn forget_waiting_of(&mut self, claw: &ClawName) -> Result<(), StoreError> {
+        for statement in [
+            "DELETE FROM messages WHERE claw = ?",
+            "DELETE FROM approvals WHERE claw = ?",
+        ] {
+            sqlx::query(statement)
+                .bind(claw.as_str())
+                .execute(self.connection())
+                .await
+                .map_err(doing("drop what waits for a Claw"))?;
+        }
         Ok(())
     }
 }

@@ -172,7 +172,7 @@ impl Change {
         .execute(self.connection())
         .await
         .map_err(doing("destroy a Claw"))?;
-        self.forget_messages_of(name).await
+        self.forget_waiting_of(name).await
     }
 }
 

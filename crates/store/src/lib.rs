@@ -12,6 +12,7 @@
 //! One file per noun. SQLite today; the tests in `tests/conformance.rs` use public methods only, so that a
 //! second database has to pass the same ones (`docs/adr/0002-sql-layer.md`).
 
+mod approvals;
 mod change;
 mod claws;
 mod codec;

@@ -1,12 +1,12 @@
 //! All of the desired state at one revision, read in one transaction.
 
-use clawstaff_api::nodes::MemberMessage;
+use clawstaff_api::nodes::{MemberDecision, MemberMessage};
 use clawstaff_types::{ClawName, Guardrail, spec::Connection};
 use sqlx::Acquire;
 
 use crate::{
-    ClawRow, GrantRow, Store, StoreError, claws, codec::from_column, connections, error::doing, grants,
-    guardrails, messages,
+    ClawRow, GrantRow, Store, StoreError, approvals, claws, codec::from_column, connections, error::doing,
+    grants, guardrails, messages,
 };
 
 /// The desired state.
@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub grants: Vec<GrantRow>,
     /// The messages that wait for the gateway, oldest first.
     pub messages: Vec<MemberMessage>,
+    /// The decisions that the gateway has not taken yet, oldest first.
+    pub approvals: Vec<MemberDecision>,
 }
 
 impl Snapshot {
@@ -61,6 +63,7 @@ impl Store {
             destroyed: claws::destroyed(&mut transaction).await?,
             grants: grants::living(&mut transaction).await?,
             messages: messages::waiting(&mut transaction).await?,
+            approvals: approvals::on_their_way(&mut transaction).await?,
         };
         transaction.rollback().await.map_err(read())?;
         Ok(snapshot)

@@ -41,6 +41,10 @@ checked_name!(
     MemberId, "member id", ID_RULE, is_id
 );
 checked_name!(
+    /// The id of a call that waits for a human, `ap_…`.
+    ApprovalId, "approval id", ID_RULE, is_id
+);
+checked_name!(
     /// The id of something that happened and caused a Claw to act: a Slack event id, a message's id.
     EventId, "event id", ID_RULE, is_id
 );

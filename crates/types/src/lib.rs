@@ -16,7 +16,7 @@ pub mod unit;
 pub use digest::Digest;
 pub use event::{Actor, Cause, Event, EventKind, Outcome};
 pub use grant::{Access, Conditions, Decision, Grant, Guardrail, Mode};
-pub use id::{EventId, GrantId, MemberId};
+pub use id::{ApprovalId, EventId, GrantId, MemberId};
 pub use name::{
     ActionId, ActionPattern, ClawName, ConnectionName, ConnectorId, GuardrailName, NameError, ResourceKind,
     ResourcePattern, ResourceRef, SecretName,

@@ -150,6 +150,7 @@ async fn make(
         Step::AdoptGrant(id) => change.adopt_grant(id).await?,
         Step::RevokeGrant(id) => change.revoke_grant(id, by, at).await?,
         Step::AddMessage(message) => change.add_message(message, at).await?,
+        Step::Decide(decision) => change.add_decision(decision).await?,
     }
     Ok(())
 }

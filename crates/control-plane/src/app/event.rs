@@ -1,6 +1,9 @@
 //! What is recorded of a change: names, ids, digests. Never content.
 
-use clawstaff_api::{nodes::GatewayHello, people::ChangeVerb};
+use clawstaff_api::{
+    nodes::{Answer, GatewayHello, WaitingCall},
+    people::ChangeVerb,
+};
 use clawstaff_store::ClawRow;
 use clawstaff_types::{
     Actor, Digest, Event, EventKind, Grant, Guardrail, MemberId, Mode, ResourcePattern,
@@ -120,6 +123,31 @@ pub(crate) fn message(member: &MemberId, claw: &ClawRow, id: &str, text: Digest)
     fact(&mut event, "message", id);
     event.digests.insert("message".to_owned(), text);
     event
+}
+
+/// A member decided about a waiting call. That it had its effect is in the gateway's log.
+pub(crate) fn decision(member: &MemberId, call: &WaitingCall, answer: &Answer) -> Event {
+    let mut event = by(EventKind::ConfigChanged, member);
+    event.claw = Some(call.claw.clone());
+    event.on_behalf_of.clone_from(&call.on_behalf_of);
+    event.connection = Some(call.connection.clone());
+    event.action = Some(call.action.clone());
+    event.resource.clone_from(&call.resource);
+    event.grants.clone_from(&call.grants);
+    event.digests.insert("request".to_owned(), call.digest);
+    fact(&mut event, "thing", "approval");
+    fact(&mut event, "change", answer_text(answer));
+    fact(&mut event, "approval", call.id.as_str());
+    event
+}
+
+/// A member's answer in a word.
+pub(crate) const fn answer_text(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Once { .. } => "approved",
+        Answer::Grant { .. } => "granted",
+        Answer::Deny => "denied",
+    }
 }
 
 /// A grant was given or taken. With one exact action or resource, the record is found by it.

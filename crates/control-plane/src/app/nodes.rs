@@ -62,9 +62,15 @@ impl App {
         Ok(change.commit().await?)
     }
 
-    /// The gateway reports. Messages that it has in its own inbox are dropped here.
+    /// The gateway reports. Messages that it has in its own inbox, and decisions it has made so, are dropped here.
     pub(crate) async fn gateway_status(&self, status: GatewayStatus) -> Result<(), Problem> {
-        if status.messages_taken.len() > MAX_REPORTED || status.ready.len() > MAX_REPORTED {
+        let counts = [
+            status.messages_taken.len(),
+            status.ready.len(),
+            status.waiting.len(),
+            status.approvals_taken.len(),
+        ];
+        if counts.into_iter().any(|count| count > MAX_REPORTED) {
             return Err(Problem::invalid("the status names more things than there can be"));
         }
         if self.store.pinned_log_key().await?.is_none() {
@@ -73,8 +79,9 @@ impl App {
         let mut change = self.store.begin().await?;
         change.put_gateway_status(&status, Timestamp::now()).await?;
         change.drop_messages(&status.messages_taken).await?;
+        change.drop_decisions(&status.approvals_taken).await?;
         change.commit().await?;
-        if !status.messages_taken.is_empty() {
+        if !status.messages_taken.is_empty() || !status.approvals_taken.is_empty() {
             self.publish().await?;
         }
         Ok(())

@@ -15,6 +15,8 @@ pub(crate) enum Permission {
     ReadGrants,
     /// Give and take grants and guardrails.
     ChangeGrants,
+    /// Say yes or no to calls that wait for a human, one at a time.
+    DecideApprovals,
     /// Say something to a Claw.
     TalkToClaws,
     /// Search the audit log.
@@ -71,14 +73,19 @@ impl Role {
                 | P::ChangeFleet
                 | P::ReadGrants
                 | P::ChangeGrants
+                | P::DecideApprovals
                 | P::TalkToClaws
                 | P::ReadAudit => true,
                 P::BeGateway | P::BeRunner => false,
             },
             Self::Operator => match permission {
-                P::Look | P::ReadFleet | P::OperateClaws | P::ReadGrants | P::TalkToClaws | P::ReadAudit => {
-                    true
-                }
+                P::Look
+                | P::ReadFleet
+                | P::OperateClaws
+                | P::ReadGrants
+                | P::DecideApprovals
+                | P::TalkToClaws
+                | P::ReadAudit => true,
                 P::ChangeFleet | P::ChangeGrants | P::BeGateway | P::BeRunner => false,
             },
             Self::Auditor => match permission {
@@ -86,6 +93,7 @@ impl Role {
                 P::OperateClaws
                 | P::ChangeFleet
                 | P::ChangeGrants
+                | P::DecideApprovals
                 | P::TalkToClaws
                 | P::BeGateway
                 | P::BeRunner => false,
@@ -96,6 +104,7 @@ impl Role {
                 | P::ChangeFleet
                 | P::ReadGrants
                 | P::ChangeGrants
+                | P::DecideApprovals
                 | P::ReadAudit
                 | P::BeGateway
                 | P::BeRunner => false,

@@ -1,6 +1,6 @@
 //! A change of desired state before it is made: its steps and what will be recorded of it. Plain values.
 
-use clawstaff_api::nodes::{Desired, MemberMessage};
+use clawstaff_api::nodes::{Desired, MemberDecision, MemberMessage};
 use clawstaff_store::GrantOrigin;
 use clawstaff_types::{
     ClawName, ConnectionName, Event, Grant, GrantId, Guardrail, GuardrailName, MemberId,
@@ -40,6 +40,7 @@ pub(crate) enum Step {
     AdoptGrant(GrantId),
     RevokeGrant(GrantId),
     AddMessage(MemberMessage),
+    Decide(MemberDecision),
 }
 
 /// Steps, and one event for each thing that a person would say has changed.

@@ -85,6 +85,7 @@ fn gateway_state(snapshot: &Snapshot) -> GatewayState {
         grants: snapshot.grants.iter().map(|row| row.grant.clone()).collect(),
         guardrails: snapshot.guardrails.clone(),
         messages: snapshot.messages.clone(),
+        approvals: snapshot.approvals.clone(),
     }
 }
 

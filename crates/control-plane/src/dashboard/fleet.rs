@@ -7,7 +7,7 @@ use clawstaff_api::people::{AuditFilter, ClawView, ServerStatus};
 use maud::{Markup, html};
 
 use super::{
-    Refused, log,
+    Refused, approvals, log,
     page::{bytes, frame, phase_badge},
 };
 use crate::{app::context::App, http::extract::Asked};
@@ -18,11 +18,13 @@ pub(crate) async fn page(
 ) -> Result<Markup, Refused> {
     let filter = log::cleaned(filter);
     let (status, claws, records) = (app.status().await?, app.claws().await?, app.audit(&filter).await?);
+    let waiting = app.approvals().await?;
     Ok(frame(
         "Fleet",
         html! {
             h1 { "Fleet" }
             (nodes(&status))
+            (approvals::section(&waiting))
             section #fleet.card {
                 h2 { "Claws" }
                 @if claws.is_empty() {

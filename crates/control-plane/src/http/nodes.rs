@@ -17,7 +17,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::{
-    LOG_BODY,
+    LOG_BODY, STATUS_BODY,
     extract::{Asked, Body},
     routes::Routes,
 };
@@ -27,7 +27,10 @@ pub(crate) fn routes(routes: Routes) -> Routes {
     routes
         .post(GATEWAY_HELLO, hello)
         .get(GATEWAY_STATE, gateway_state)
-        .post(GATEWAY_STATUS, gateway_status)
+        .post(
+            GATEWAY_STATUS,
+            gateway_status.layer(DefaultBodyLimit::max(STATUS_BODY)),
+        )
         .get(GATEWAY_CONTROL_LOG, control_log)
         .post(GATEWAY_COSIGNED, cosigned)
         .get(RUNNER_STATE, runner_state)

@@ -12,8 +12,8 @@ use clawstaff_types::EventKind::{
 use super::routes::Server::{self, Nodes, People};
 use crate::app::permission::{
     Permission::{
-        self, BeGateway, BeRunner, ChangeFleet, ChangeGrants, Look, OperateClaws, ReadAudit, ReadFleet,
-        ReadGrants, TalkToClaws,
+        self, BeGateway, BeRunner, ChangeFleet, ChangeGrants, DecideApprovals, Look, OperateClaws, ReadAudit,
+        ReadFleet, ReadGrants, TalkToClaws,
     },
     Role,
 };
@@ -157,6 +157,28 @@ pub(crate) const TABLE: &[Row] = &[
         ChangeGrants,
         record(&[ConfigChanged]),
     ),
+    row(People, "GET", "/v1/approvals", ReadGrants, NO_CONTENT),
+    row(
+        People,
+        "POST",
+        "/v1/approvals/{id}/approve",
+        DecideApprovals,
+        record(&[ConfigChanged]),
+    ),
+    row(
+        People,
+        "POST",
+        "/v1/approvals/{id}/grant",
+        ChangeGrants,
+        record(&[ConfigChanged, GrantAdded]),
+    ),
+    row(
+        People,
+        "POST",
+        "/v1/approvals/{id}/deny",
+        DecideApprovals,
+        record(&[ConfigChanged]),
+    ),
     row(People, "GET", "/v1/audit", ReadAudit, NO_CONTENT),
     row(People, "GET", "/v1/audit/tail", ReadAudit, NO_CONTENT),
     row(People, "GET", "/v1/audit/checkpoints", ReadAudit, NO_CONTENT),
@@ -216,7 +238,7 @@ pub fn permission_matrix() -> String {
         "# Which role may use which route, and what it leaves in the log. Generated from crates/control-plane/src/http/table.rs:".to_owned(),
         "# UPDATE_MATRIX=1 cargo nextest run -p clawstaff-control-plane matrix".to_owned(),
         String::new(),
-        format!("{:<40} {:<13} {}  leaves", "route", "permission", heads.join("  ")),
+        format!("{:<40} {:<15} {}  leaves", "route", "permission", heads.join("  ")),
     ];
     lines.extend(TABLE.iter().map(line));
     lines.push(String::new());
@@ -238,7 +260,7 @@ fn line(row: &Row) -> String {
             .join(" "),
         Leaves::Nothing(_) => "-".to_owned(),
     };
-    format!("{route:<40} {needs:<13} {}  {leaves}", marks.join("  "))
+    format!("{route:<40} {needs:<15} {}  {leaves}", marks.join("  "))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use http::{
 };
 use serde_json::{Value, json};
 
+use super::approvals;
 use super::bench::{Answer, Bench, GATEWAY_TOKEN, Gateway, RUNNER_TOKEN, Tail, sealed, triage};
 
 /// Records of the control plane's own log from this index on.
@@ -71,8 +72,17 @@ async fn prepare(bench: &Bench, method: &str, path: &str) {
         ("POST", "/v1/claws/{name}/start") => wish(bench, "stop", Phase::Stopped).await,
         ("POST", "/v1/claws/{name}/resume") => wish(bench, "pause", Phase::Paused).await,
         ("POST", "/v1/claws/{name}/rollback") => revise(bench).await,
+        ("POST", path) if path.starts_with("/v1/approvals/") => {
+            let asks = approvals::asking_grant(bench).await;
+            approvals::report(bench, &asks, waiting_at(path), &[]).await;
+        }
         _ => {}
     }
+}
+
+/// The id of the waiting call that a route decides: one for each.
+fn waiting_at(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }
 
 fn body(method: &str, path: &str) -> Value {
@@ -84,6 +94,7 @@ fn body(method: &str, path: &str) -> Value {
             "claw": "triage",
             "grant": { "connection": "slack", "actions": ["messages.send"], "resources": ["channel:C0SUPPORT"] },
         }),
+        ("POST", "/v1/approvals/{id}/grant") => json!({ "for_seconds": 60 }),
         ("POST", "/v1/grants/check") => {
             json!({ "claw": "triage", "action": "slack:messages.read", "resource": null })
         }
@@ -133,6 +144,7 @@ async fn drive(bench: &Bench, gateway: &Gateway, method: &str, path: &str) -> An
             let (name, id) = match path {
                 "/v1/guardrails/{name}" => ("no-production-writes", ""),
                 "/v1/connectors/{id}" => ("", "slack"),
+                _ if path.starts_with("/v1/approvals/") => ("", waiting_at(path)),
                 _ => ("triage", "control:0"),
             };
             let target = path.replace("{name}", name).replace("{id}", id);

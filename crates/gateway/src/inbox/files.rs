@@ -85,6 +85,6 @@ pub(super) fn is_exposed(path: &Path) -> io::Result<bool> {
 }
 
 /// Makes a directory's entries durable.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }

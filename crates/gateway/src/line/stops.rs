@@ -3,13 +3,13 @@
 //! The cage reads what was refused and what it could ask for; the record gets ids, never what the cage wrote.
 
 use clawstaff_audit::AppendError;
-use clawstaff_policy::Permit;
-use clawstaff_types::{Decision, Digest, Event, EventKind, ResourceKind, ResourceRef};
+use clawstaff_policy::{Denial, Permit};
+use clawstaff_types::{ApprovalId, Decision, Digest, Event, EventKind, ResourceKind, ResourceRef};
 use http::StatusCode;
 
 use crate::{
+    approvals::MAX_WAITING,
     budget::OverBudget,
-    decide::NotAllowed,
     honeytoken::Sighting,
     map::{Call, MapError, Route},
     parse::{ParseError, Via},
@@ -138,44 +138,89 @@ pub(crate) fn unknown_host(who: &Who, host: &str) -> Stop {
     denied(refusal, event, no_call())
 }
 
-pub(super) fn not_allowed(who: &Who, call: &Call, no: &NotAllowed) -> Stop {
-    let action = &call.mapped.action;
+/// A call that policy or a human refused.
+fn refused(who: &Who, call: &Call, decision: Decision, denial: &str) -> Event {
     let mut event = about(who, call, EventKind::ToolDenied);
+    event.decision = Some(decision);
     event.outcome = Some(clawstaff_types::Outcome::Refused);
-    let refusal = match no {
-        NotAllowed::Denied { denial, resource } => {
-            event.decision = Some(Decision::Deny);
-            event.grants.clone_from(&denial.grants);
-            event.guardrails.clone_from(&denial.guardrails);
-            event.reason = Some(denial.text.chars().take(300).collect());
-            event
-                .facts
-                .insert("denial".to_owned(), denial.reason.as_str().to_owned());
-            if resource.is_some() {
-                event.resource.clone_from(resource);
-            }
-            Refusal::denied(denial.text.clone())
-        }
-        NotAllowed::NeedsHuman(held) => {
-            event.decision = Some(Decision::Ask);
-            event.grants = held.grants().to_vec();
-            event.reason = Some("the grant needs a human's approval".to_owned());
-            let detail = format!(
-                "`{action}` needs a human's approval, which cannot be given while the call waits; it was not done"
-            );
-            Refusal::new(StatusCode::FORBIDDEN, "needs-approval", "Approval needed", detail)
-        }
-    };
+    event.facts.insert("denial".to_owned(), denial.to_owned());
+    event
+}
+
+pub(super) fn not_allowed(who: &Who, call: &Call, denial: &Denial, resource: Option<ResourceRef>) -> Stop {
+    let mut event = refused(who, call, Decision::Deny, denial.reason.as_str());
+    event.grants.clone_from(&denial.grants);
+    event.guardrails.clone_from(&denial.guardrails);
+    event.reason = Some(denial.text.chars().take(300).collect());
+    if resource.is_some() {
+        event.resource = resource;
+    }
+    denied(Refusal::denied(denial.text.clone()), event, call.digest)
+}
+
+/// A member refused this very call.
+pub(super) fn human_said_no(who: &Who, call: &Call, approval: &ApprovalId) -> Stop {
+    let text = format!("a human refused `{}` (approval `{approval}`)", call.mapped.action);
+    by_no_human(
+        who,
+        call,
+        approval,
+        "refused_by_human",
+        "Refused by a human",
+        text,
+    )
+}
+
+/// Silence denies.
+pub(super) fn nobody_decided(who: &Who, call: &Call, approval: &ApprovalId) -> Stop {
+    let action = &call.mapped.action;
+    let text = format!("nobody approved `{action}` in time (approval `{approval}`), so it is refused");
+    by_no_human(who, call, approval, "not_approved", "Not approved in time", text)
+}
+
+fn by_no_human(
+    who: &Who,
+    call: &Call,
+    approval: &ApprovalId,
+    denial: &str,
+    title: &'static str,
+    text: String,
+) -> Stop {
+    let mut event = refused(who, call, Decision::Deny, denial);
+    event.facts.insert("approval".to_owned(), approval.to_string());
+    event.reason = Some(text.clone());
+    let refusal = Refusal::new(
+        StatusCode::FORBIDDEN,
+        "not-approved",
+        title,
+        format!("{text}; nothing was done"),
+    );
+    denied(refusal, event, call.digest)
+}
+
+/// There is no room for one more call that waits.
+pub(super) fn too_many_wait(who: &Who, call: &Call) -> Stop {
+    let text = format!(
+        "`{}` needs a human's approval, and {MAX_WAITING} calls of this Claw wait for one already; \
+         nothing was done. Ask again once some are decided",
+        call.mapped.action
+    );
+    let mut event = refused(who, call, Decision::Ask, "too_many_wait");
+    event.reason = Some("too many calls wait for a human already".to_owned());
+    let mut refusal = Refusal::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "too-many-wait",
+        "Too many calls wait for a human",
+        text,
+    );
+    refusal.retry_after = Some(60);
     denied(refusal, event, call.digest)
 }
 
 pub(super) fn over_budget(who: &Who, call: &Call, permit: &Permit, over: &OverBudget) -> Stop {
-    let mut event = about(who, call, EventKind::ToolDenied);
-    event.decision = Some(Decision::Deny);
-    event.outcome = Some(clawstaff_types::Outcome::Refused);
+    let mut event = refused(who, call, Decision::Deny, "budget");
     event.grants = permit.grants().to_vec();
     event.reason = Some(over.to_string());
-    event.facts.insert("denial".to_owned(), "budget".to_owned());
     let mut refusal = Refusal::new(
         StatusCode::TOO_MANY_REQUESTS,
         "budget",

@@ -217,9 +217,14 @@ impl ServerHandler for Tools {
     async fn call_tool(
         &self,
         request: CallToolRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         // Boxed, because rmcp moves the future of a handler several times before it is polled.
-        Box::pin(self.call(request)).await.map(CallToolResponse::Complete)
+        let call = Box::pin(self.call(request));
+        // Dropping the call says that nobody waits for it any more; one that is under way goes on to its outcome.
+        tokio::select! {
+            result = call => result.map(CallToolResponse::Complete),
+            () = context.ct.cancelled() => Err(ErrorData::internal_error("the call was cancelled", None)),
+        }
     }
 }

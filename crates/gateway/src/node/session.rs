@@ -8,6 +8,8 @@ use clawstaff_api::nodes::{
 use clawstaff_audit::Cosigner;
 use std::sync::PoisonError;
 
+use crate::approvals;
+
 use super::{ClientError, Node, NodeEnd, trust::StateKey};
 
 /// The control plane holds a long poll for 25 s.
@@ -114,14 +116,17 @@ impl Node {
     async fn report(&self) -> Result<Infallible, Broken> {
         let mut changed = self.states.watch();
         let mut ready = self.gateway.ready.watch();
+        let mut approvals = self.gateway.approvals.watch();
         loop {
             changed.mark_unchanged();
             ready.mark_unchanged();
+            approvals.mark_unchanged();
             self.take_messages().await;
             self.send_status().await?;
             tokio::select! {
                 _ = changed.changed() => {}
                 _ = ready.changed() => {}
+                _ = approvals.changed() => {}
                 () = tokio::time::sleep(STATUS_EVERY) => {}
             }
         }
@@ -142,11 +147,14 @@ impl Node {
             .iter()
             .cloned()
             .collect();
+        let waiting = self.gateway.approvals.waiting().await;
         let status = GatewayStatus {
             revision: self.revision(),
             refused: self.states.refused(),
             messages_taken: taken,
             ready: self.gateway.ready.all(),
+            approvals_taken: approvals::taken(&self.gateway.state.load(), &waiting),
+            waiting,
         };
         self.client
             .post::<_, serde_json::Value>(GATEWAY_STATUS, &status, ANSWER_TIME)

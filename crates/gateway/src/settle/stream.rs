@@ -143,7 +143,7 @@ impl Pump {
 
     fn still_allowed(&self) -> bool {
         let state = self.settling.gateway.state.load();
-        decide::decide(&state, &self.settling.question, Timestamp::now()).is_ok()
+        decide::still_allowed(&state, &self.settling.question, Timestamp::now())
     }
 
     async fn settle(self, end: End) -> bool {

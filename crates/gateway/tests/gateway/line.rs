@@ -133,24 +133,6 @@ async fn a_revoked_grant_bites_on_the_next_request_of_an_open_connection() {
 }
 
 #[tokio::test]
-async fn a_grant_that_asks_is_refused_readably_until_somebody_can_be_asked() {
-    let world = World::new().await;
-    let mut asks = grant("a", "slack", "messages.send", "channel:C1");
-    asks.mode = clawstaff_types::Mode::Ask;
-    world.change(|state| state.grants.push(asks)).await;
-    let read = world
-        .slack("/api/chat.postMessage", &json!({ "channel": "C1", "text": "x" }))
-        .await;
-    assert_eq!(read.status, StatusCode::FORBIDDEN);
-    assert!(read.text().contains("human's approval"));
-    assert_eq!(
-        world.last(EventKind::ToolDenied).event.decision,
-        Some(Decision::Ask)
-    );
-    assert!(world.upstream.seen().is_empty());
-}
-
-#[tokio::test]
 async fn an_echo_of_the_credential_is_masked_in_body_and_headers_however_it_is_spelled() {
     let world = World::new().await;
     world.grant("slack", "messages.send", "channel:C1").await;

@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod approvals;
 mod bounds;
 mod content;
 mod disk;

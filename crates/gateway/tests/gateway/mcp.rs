@@ -15,7 +15,7 @@ fn meta() -> Value {
     })
 }
 
-fn modern(method: &str, mut params: Value) -> Request<Full<bytes::Bytes>> {
+pub(crate) fn modern(method: &str, mut params: Value) -> Request<Full<bytes::Bytes>> {
     params["_meta"] = meta();
     let name = params["name"].as_str().map(str::to_owned);
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
@@ -30,7 +30,7 @@ fn modern(method: &str, mut params: Value) -> Request<Full<bytes::Bytes>> {
 }
 
 /// The JSON-RPC message in an answer, whether it came as JSON or as a stream.
-fn message(read: &Read) -> Value {
+pub(crate) fn message(read: &Read) -> Value {
     let text = read.text();
     let of_event = text
         .lines()

@@ -19,6 +19,7 @@ use clawstaff_audit::{
 };
 use clawstaff_gateway::{
     CustodyPolicy, Gateway, Parts,
+    approvals::Approvals,
     inbox::{Inbox, InboxKey},
     shared::Instance,
     waits::Waits,
@@ -105,6 +106,7 @@ impl World {
                 log,
                 vault,
                 inbox: Inbox::open(&at("gateway/inbox"), key).unwrap(),
+                approvals: Approvals::open(at("gateway/approvals")).unwrap(),
                 seal_key: PrivateKey::generate(),
                 doors_dir: at("doors"),
                 keys_dir: at("gateway/keys"),
@@ -129,6 +131,7 @@ impl World {
             grants: Vec::new(),
             guardrails: Vec::new(),
             messages: Vec::new(),
+            approvals: Vec::new(),
         };
         let world = Self {
             gateway,

@@ -7,6 +7,7 @@ use clawstaff_api::nodes::{GatewayClaw, GatewayState};
 use clawstaff_audit::{DEFAULT_SEGMENT_BYTES, Entry, Log, Options, SigningKey};
 use clawstaff_gateway::{
     Gateway, Parts,
+    approvals::Approvals,
     inbox::{Inbox, InboxKey},
     shared::Instance,
 };
@@ -38,6 +39,7 @@ impl World {
             log: open_log(dir.path(), key),
             vault: Vault::open(&dir.path().join("vault")).unwrap(),
             inbox: open_inbox(dir.path()),
+            approvals: Approvals::open(dir.path().join("approvals")).unwrap(),
             seal_key: PrivateKey::generate(),
             doors_dir: dir.path().join("doors"),
             keys_dir: dir.path().join("keys"),
@@ -157,5 +159,6 @@ pub(crate) fn state(revision: u64, claws: Vec<GatewayClaw>, grants: Vec<Grant>) 
         grants,
         guardrails: Vec::new(),
         messages: Vec::new(),
+        approvals: Vec::new(),
     }
 }
