@@ -22,6 +22,10 @@ lint:
     cargo xtask tidy
     cargo deny check bans licenses sources
 
+# The native conformance suite on a machine that has nothing but cgroup v2 (QEMU, no KVM)
+vm *ARGS:
+    scripts/vm-cgroup2.sh {{ARGS}}
+
 # Figures as tables; nothing is asserted
 bench:
     scripts/bench.sh

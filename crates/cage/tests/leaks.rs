@@ -148,6 +148,43 @@ async fn many_cages_start_at_once() {
     );
 }
 
+#[tokio::test]
+async fn what_a_cage_wrote_is_in_no_file_once_it_is_destroyed() {
+    const CANARY: &str = "canary-0b5fe2c1-of-a-cage-that-is-gone";
+    let dir = common::directory();
+    let backend = native(dir.path());
+    let spec = spec(dir.path(), &backend, "leak-canary", 1);
+    let id = &spec.id;
+    backend.create(&spec).await.unwrap();
+    backend.start(id).await.unwrap();
+    let write = ["/sbin/claw", "probe", "actor", "write", "/data/kept", CANARY].map(str::to_owned);
+    let written = backend.exec(id, &write, Duration::from_secs(20)).await.unwrap();
+    assert_eq!(written.code, Some(0));
+    backend.stop(id, Duration::from_secs(10)).await.unwrap();
+    assert!(
+        holds(dir.path(), CANARY.as_bytes()),
+        "the search finds nothing that is there"
+    );
+    backend.destroy(id).await.unwrap();
+    assert!(!holds(dir.path(), CANARY.as_bytes()));
+}
+
+/// Whether any file below `dir` has these bytes in it.
+fn holds(dir: &Path, words: &[u8]) -> bool {
+    std::fs::read_dir(dir).unwrap().flatten().any(|entry| {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            return holds(&entry.path(), words);
+        }
+        let bytes = if kind.is_file() {
+            std::fs::read(entry.path()).unwrap()
+        } else {
+            Vec::new()
+        };
+        bytes.windows(words.len()).any(|window| window == words)
+    })
+}
+
 /// A back end in a process of its own is killed at one moment after another of a cage's life; the next one finds
 /// whatever there is, can do everything with it, and leaves nothing.
 #[tokio::test]
