@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building and testing ClawStaff need on Debian 12, and says so before it does:
-# a C compiler, e2fsprogs (storage of cages), a Docker engine, curl and python3 (clients in cages), chromium (the dashboard in a browser),
-# strace (failing system calls), Go with x/mod (a second opinion on the log), cargo-nextest, cargo-deny.
+# a C compiler, e2fsprogs (storage of cages), a Docker engine, curl, python3, git, nodejs and a JVM (software in cages), chromium (the
+# dashboard in a browser), strace (failing system calls, and which ones software needs), Go with x/mod (a second opinion on the log),
+# cargo-nextest, cargo-deny.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,6 +20,9 @@ need curl curl
 need python3 python3-minimal
 need setpriv util-linux
 need docker-registry docker-registry
+need git git
+need node nodejs
+need java openjdk-17-jre-headless
 need chromium chromium
 need strace strace
 need go golang-go

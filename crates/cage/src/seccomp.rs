@@ -172,6 +172,11 @@ mod tests {
             "move_pages",
             "migrate_pages",
             "process_madvise",
+            "shmget",
+            "semget",
+            "msgget",
+            "mq_open",
+            "personality",
         ] {
             assert!(!listed.contains(hostile), "{hostile}");
         }

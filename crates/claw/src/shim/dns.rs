@@ -189,6 +189,45 @@ mod tests {
         assert_eq!(answer.metadata.response_code, ResponseCode::FormErr);
     }
 
+    /// The type of a record is its reader's affair, known to us or not.
+    #[test]
+    fn types_that_nobody_knows_have_no_records() {
+        for kind in [0, 250, 260, 65280, 65535] {
+            let answer = reply(
+                &mut NameTable::default(),
+                &ask("slack.com.", RecordType::from(kind)),
+            );
+            assert!(answer.answers.is_empty(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn pointers_that_lead_in_a_circle_or_out_of_the_message_are_a_format_error() {
+        let header = [0xAB, 0xCD, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for name in [
+            &[0xC0, 0x0C][..],
+            &[1, b'a', 0xC0, 0x0C],
+            &[0xFF, 0xFF],
+            &[0xC0, 0x00],
+            &[0x40, b'a', 0],
+            &[63, b'a'],
+        ] {
+            let bytes = [&header[..], name, &[0, 1, 0, 1]].concat();
+            let mut names = NameTable::default();
+            let answer = Message::from_vec(&answer(&bytes, &mut names).unwrap()).unwrap();
+            assert!(answer.answers.is_empty(), "{name:?}");
+            assert_ne!(answer.metadata.response_code, ResponseCode::NoError, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_message_is_answered_shortly() {
+        let mut bytes = vec![0; 65_535];
+        bytes[..6].copy_from_slice(&[0xAB, 0xCD, 1, 0, 0xFF, 0xFF]);
+        let answer = answer(&bytes, &mut NameTable::default()).unwrap();
+        assert!(answer.len() <= 512);
+    }
+
     #[test]
     fn bytes_after_a_header_that_make_no_message_are_a_format_error() {
         let bytes = [0xAB, 0xCD, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xFF];
