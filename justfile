@@ -33,3 +33,13 @@ bench:
 # Regenerate what is generated and committed
 generate:
     UPDATE_OPENAPI=1 cargo nextest run -p clawstaff-control-plane openapi matrix
+
+# Run the isolation suite on every back end of this host and write docs/isolation-matrix.md (root, a Docker engine)
+isolation-matrix:
+    cargo build -p claw -p clawstaff-launcher --bins
+    UPDATE_MATRIX={{justfile_directory()}}/docs/isolation-matrix.md cargo nextest run -p clawstaff-cage --test native --test docker -j1 back_end_conforms
+
+# See which row of seccomp/cage.json real software uses in a cage, and write seccomp/coverage.md (root)
+seccomp-coverage:
+    cargo build -p claw -p clawstaff-launcher --bins
+    UPDATE_COVERAGE=1 cargo nextest run -p clawstaff-cage --test seccomp

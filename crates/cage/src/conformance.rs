@@ -1,27 +1,40 @@
 //! One suite that every back end must pass: data about what to try, and two judges.
 //!
+//! The rows are in `table.rs` (what is tried from inside) and `lifecycle.rs` (what is done from outside); none
+//! names a back end, so that another one joins by being handed to [`run`], and [`matrix`] gets one more column.
+//!
 //! [`run`] makes cages of its own and walks them through their life ([`lifecycle`]), then has the probes tried from
 //! inside one of them while a neighbour stands by ([`probes`]). What a probe says of itself is believed only
 //! where nobody else can see; what can be seen from outside is looked at from outside. [`selftest`] runs the probes
 //! that disturb nobody in a live cage.
 //!
-//! A check that needs a limit this host does not enforce is reported as [`Outcome::NotEnforced`], with the reason,
+//! A check that needs something that this host does not have is reported as [`Outcome::NotEnforced`], with the reason,
 //! and never as held.
 
+mod canary;
 mod leftovers;
 pub mod lifecycle;
-pub mod probes;
+pub mod matrix;
+mod outside;
+mod probes;
 mod stage;
+mod table;
 
 use std::path::PathBuf;
 
 use clawstaff_types::spec::Limits;
 
+use self::outside::Sight;
 pub use self::{
-    probes::{PROBES, Probe, probes},
     stage::Stage,
+    table::{Judge, Need, PROBES, Probe, Told, probes},
 };
-use crate::{backend::Backend, id::CageId, spec::Image};
+use crate::{
+    backend::{Backend, CageError},
+    id::CageId,
+    observed::Observed,
+    spec::Image,
+};
 
 /// What the suite works with.
 #[derive(Debug, Clone)]
@@ -56,7 +69,7 @@ pub enum Outcome {
     Held,
     /// Not so.
     Broken,
-    /// It needs a limit that this host does not enforce, and that the setup accepts unenforced.
+    /// It needs something that this host does not have, or the host may not look.
     NotEnforced,
 }
 
@@ -84,6 +97,15 @@ impl Finding {
             detail: verdict.unwrap_or_else(|detail| detail),
         }
     }
+
+    /// Not tried, or not judged, and why.
+    pub(crate) fn not_enforced(check: &'static str, why: String) -> Self {
+        Self {
+            check,
+            outcome: Outcome::NotEnforced,
+            detail: why,
+        }
+    }
 }
 
 /// Runs the whole suite. Takes under a minute; leaves nothing behind, also when checks fail.
@@ -95,10 +117,26 @@ pub async fn run(backend: &dyn Backend, setup: &Setup) -> Vec<Finding> {
 }
 
 /// Runs the probes that disturb nobody in a live cage.
-pub async fn selftest(backend: &dyn Backend, id: &CageId, limits: &Limits) -> Vec<Finding> {
+///
+/// # Errors
+/// When the cage does not run.
+pub async fn selftest(
+    backend: &dyn Backend,
+    id: &CageId,
+    limits: &Limits,
+) -> Result<Vec<Finding>, CageError> {
+    let Observed::Running { pid: init, .. } = backend.observe(id).await? else {
+        return Err(CageError::NotRunning(id.clone()));
+    };
+    let (capabilities, neighbour) = (backend.capabilities(), None);
     let mut findings = Vec::new();
     for probe in PROBES.iter().filter(|probe| !probe.disruptive) {
-        findings.push(probes::ask(backend, id, probe, &probes::arguments(probe, limits)).await);
+        if let Some(why) = table::missing(&capabilities, probe.needs) {
+            findings.push(Finding::not_enforced(probe.name, why));
+            continue;
+        }
+        let told = probes::told_by_limits(probe, limits);
+        findings.push(probes::judged(backend, id, probe, &told, Sight { init, neighbour }).await);
     }
-    findings
+    Ok(findings)
 }

@@ -24,6 +24,7 @@ pub mod observed;
 pub mod seccomp;
 pub mod spec;
 
+mod raze;
 mod storage;
 mod tail;
 

@@ -61,7 +61,9 @@ async fn the_docker_back_end_conforms() {
         limits,
         searched: vec![dir.path().to_owned()],
     };
-    common::report(&conformance::run(&backend, &setup).await);
+    let findings = conformance::run(&backend, &setup).await;
+    common::report(&findings);
+    common::matrix("docker", &findings);
 }
 
 #[tokio::test]

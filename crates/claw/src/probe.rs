@@ -8,8 +8,11 @@
 //! nothing, bombs stop at a bound. `probe actor …` are the parts that the suite's cages play, not probes.
 
 mod actor;
+mod cgroups;
 mod files;
+mod ipc;
 mod kernel;
+mod links;
 mod network;
 mod process;
 mod resources;
@@ -25,167 +28,64 @@ struct Probe {
     run: fn(&[String]) -> Verdict,
 }
 
-const PROBES: [Probe; 40] = [
-    Probe {
-        name: "capabilities-empty",
-        run: process::capabilities_empty,
-    },
-    Probe {
-        name: "no-new-privileges",
-        run: process::no_new_privileges,
-    },
-    Probe {
-        name: "not-root",
-        run: process::not_root,
-    },
-    Probe {
-        name: "seccomp-filter",
-        run: process::seccomp_filter,
-    },
-    Probe {
-        name: "processes-hidden",
-        run: process::processes_hidden,
-    },
-    Probe {
-        name: "signals-stay-inside",
-        run: process::signals_stay_inside,
-    },
-    Probe {
-        name: "descriptors-clean",
-        run: process::descriptors_clean,
-    },
-    Probe {
-        name: "environment-clean",
-        run: process::environment_clean,
-    },
-    Probe {
-        name: "no-core-dumps",
-        run: process::no_core_dumps,
-    },
-    Probe {
-        name: "no-terminal-injection",
-        run: kernel::no_terminal_injection,
-    },
-    Probe {
-        name: "no-mounts",
-        run: kernel::no_mounts,
-    },
-    Probe {
-        name: "no-namespaces",
-        run: kernel::no_namespaces,
-    },
-    Probe {
-        name: "no-tracing",
-        run: kernel::no_tracing,
-    },
-    Probe {
-        name: "no-bpf-or-perf",
-        run: kernel::no_bpf_or_perf,
-    },
-    Probe {
-        name: "no-userfaultfd",
-        run: kernel::no_userfaultfd,
-    },
-    Probe {
-        name: "no-io-uring",
-        run: kernel::no_io_uring,
-    },
-    Probe {
-        name: "no-modules-or-kexec",
-        run: kernel::no_modules_or_kexec,
-    },
-    Probe {
-        name: "no-file-handles",
-        run: kernel::no_file_handles,
-    },
-    Probe {
-        name: "no-keyrings",
-        run: kernel::no_keyrings,
-    },
-    Probe {
-        name: "no-clocks",
-        run: kernel::no_clocks,
-    },
-    Probe {
-        name: "no-identity-change",
-        run: kernel::no_identity_change,
-    },
-    Probe {
-        name: "no-administration",
-        run: kernel::no_administration,
-    },
-    Probe {
-        name: "root-read-only",
-        run: files::root_read_only,
-    },
-    Probe {
-        name: "door-read-only",
-        run: files::door_read_only,
-    },
-    Probe {
-        name: "devices-minimal",
-        run: files::devices_minimal,
-    },
-    Probe {
-        name: "proc-masked",
-        run: files::proc_masked,
-    },
-    Probe {
-        name: "sys-masked",
-        run: files::sys_masked,
-    },
-    Probe {
-        name: "core-pattern-locked",
-        run: files::core_pattern_locked,
-    },
-    Probe {
-        name: "no-engine-socket",
-        run: files::no_engine_socket,
-    },
-    Probe {
-        name: "neighbours-unreachable",
-        run: files::neighbours_unreachable,
-    },
-    Probe {
-        name: "loopback-only",
-        run: network::loopback_only,
-    },
-    Probe {
-        name: "no-metadata-service",
-        run: network::no_metadata_service,
-    },
-    Probe {
-        name: "no-private-network",
-        run: network::no_private_network,
-    },
-    Probe {
-        name: "no-internet",
-        run: network::no_internet,
-    },
-    Probe {
-        name: "no-internet-v6",
-        run: network::no_internet_v6,
-    },
-    Probe {
-        name: "no-datagrams",
-        run: network::no_datagrams,
-    },
-    Probe {
-        name: "no-special-sockets",
-        run: network::no_special_sockets,
-    },
-    Probe {
-        name: "fork-bomb-bounded",
-        run: resources::fork_bomb_bounded,
-    },
-    Probe {
-        name: "tmp-bounded",
-        run: resources::tmp_bounded,
-    },
-    Probe {
-        name: "storage-bounded",
-        run: resources::storage_bounded,
-    },
+const fn probe(name: &'static str, run: fn(&[String]) -> Verdict) -> Probe {
+    Probe { name, run }
+}
+
+const PROBES: [Probe; 53] = [
+    probe("capabilities-empty", process::capabilities_empty),
+    probe("no-new-privileges", process::no_new_privileges),
+    probe("not-root", process::not_root),
+    probe("setuid-gains-nothing", links::setuid_gains_nothing),
+    probe("seccomp-filter", process::seccomp_filter),
+    probe("no-foreign-calls", kernel::no_foreign_calls),
+    probe("processes-hidden", process::processes_hidden),
+    probe("signals-stay-inside", process::signals_stay_inside),
+    probe("descriptors-clean", process::descriptors_clean),
+    probe("environment-clean", process::environment_clean),
+    probe("no-core-dumps", process::no_core_dumps),
+    probe("no-terminal-injection", kernel::no_terminal_injection),
+    probe("no-mounts", kernel::no_mounts),
+    probe("no-remounts", links::no_remounts),
+    probe("no-namespaces", kernel::no_namespaces),
+    probe("namespaces-unchangeable", process::namespaces_unchangeable),
+    probe("no-tracing", kernel::no_tracing),
+    probe("no-bpf-or-perf", kernel::no_bpf_or_perf),
+    probe("no-userfaultfd", kernel::no_userfaultfd),
+    probe("no-io-uring", kernel::no_io_uring),
+    probe("no-modules-or-kexec", kernel::no_modules_or_kexec),
+    probe("no-file-handles", kernel::no_file_handles),
+    probe("no-keyrings", kernel::no_keyrings),
+    probe("no-clocks", kernel::no_clocks),
+    probe("no-identity-change", kernel::no_identity_change),
+    probe("no-priority", kernel::no_priority),
+    probe("no-administration", kernel::no_administration),
+    probe("root-read-only", files::root_read_only),
+    probe("door-read-only", files::door_read_only),
+    probe("links-stay-inside", links::links_stay_inside),
+    probe("devices-minimal", files::devices_minimal),
+    probe("proc-masked", files::proc_masked),
+    probe("sys-masked", files::sys_masked),
+    probe("no-release-agent", cgroups::no_release_agent),
+    probe("core-pattern-locked", files::core_pattern_locked),
+    probe("no-engine-socket", files::no_engine_socket),
+    probe("neighbours-unreachable", files::neighbours_unreachable),
+    probe("ipc-separate", ipc::ipc_separate),
+    probe("no-message-queues", ipc::no_message_queues),
+    probe("loopback-only", network::loopback_only),
+    probe("host-loopback-unreachable", network::host_loopback_unreachable),
+    probe("no-metadata-service", network::no_metadata_service),
+    probe("no-private-network", network::no_private_network),
+    probe("no-internet", network::no_internet),
+    probe("no-internet-v6", network::no_internet_v6),
+    probe("no-datagrams", network::no_datagrams),
+    probe("no-special-sockets", network::no_special_sockets),
+    probe("fork-bomb-bounded", resources::fork_bomb_bounded),
+    probe("descriptors-bounded", resources::descriptors_bounded),
+    probe("tmp-bounded", resources::tmp_bounded),
+    probe("tmp-inodes-bounded", resources::tmp_inodes_bounded),
+    probe("storage-bounded", resources::storage_bounded),
+    probe("storage-inodes-bounded", resources::storage_inodes_bounded),
 ];
 
 /// Probes that only look, or ask for what changes nothing: they may run anywhere, to show that they can fail.

@@ -197,8 +197,30 @@ pub(crate) fn redirect(output: Option<&File>) -> io::Result<()> {
     sys::dup_to(output.as_fd(), 2)
 }
 
-/// The shim's own farewell to its rights, once the cage runs: it keeps its user id and its open files.
-pub(crate) fn forswear() -> Result<()> {
+/// The shim's own farewell to its rights, once the cage runs: it keeps its user id and its open files, may read, and may
+/// write in the cage's state directory and nowhere else.
+pub(crate) fn forswear(state: &Path) -> Result<()> {
     set_no_new_privs(true).during("set no_new_privs")?;
+    let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
+    let keep = read | make_bitflags!(AccessFs::{WriteFile | Truncate | MakeReg | RemoveFile});
+    let null = make_bitflags!(AccessFs::{ReadFile | WriteFile});
+    let mut ruleset = Ruleset::default()
+        .handle_access(AccessFs::from_all(LANDLOCK))
+        .during("handle files with Landlock")?
+        .scope(Scope::from_all(LANDLOCK))
+        .during("scope signals with Landlock")?
+        .create()
+        .during("make a Landlock ruleset")?;
+    for (path, access) in [
+        (Path::new("/"), read),
+        (Path::new("/dev/null"), null),
+        (state, keep),
+    ] {
+        let place = PathFd::new(path).during("open a place for Landlock")?;
+        ruleset = ruleset
+            .add_rule(PathBeneath::new(place, access))
+            .during("add a Landlock rule")?;
+    }
+    ruleset.restrict_self().during("restrict with Landlock")?;
     drop_capabilities()
 }

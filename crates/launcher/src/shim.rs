@@ -2,8 +2,9 @@
 //!
 //! The shim leads a session of its own, so that a cage survives a crash of the runner. What the runner must know
 //! it reads from the state directory: `state` is one file of `key=value` lines, replaced atomically, first with
-//! `phase=running`, at the end with `phase=exited`. Once the cage runs, the shim has no capability left and does
-//! two things: copy the cage's output to the bounded log, and wait. If the shim dies, the cage dies with it.
+//! `phase=running`, at the end with `phase=exited`. Once the cage runs, the shim has no capability left, can write
+//! nowhere but in the state directory (Landlock), and does two things: copy the cage's output to the bounded log, and
+//! wait. If the shim dies, the cage dies with it.
 
 use std::{
     fs::{self, File},
@@ -133,7 +134,7 @@ fn live(run: &Run, launcher: &mut File, lock: &File) -> Result<()> {
                 staging::dismantle(run)?;
             }
             umask(Mode::from_raw_mode(0o077));
-            confine::forswear()?;
+            confine::forswear(&run.state)?;
             launcher.write_all(READY).during("answer the launcher")?;
             flock(lock, FlockOperation::Unlock).during("let go of the cage's directory")?;
             confine::redirect(None).during("let go of the launcher")?;

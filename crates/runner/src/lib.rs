@@ -14,6 +14,7 @@
 //! and is on no data path.
 
 mod choose;
+mod confine;
 mod control;
 mod execute;
 mod files;
@@ -24,6 +25,7 @@ pub mod memory;
 pub mod plan;
 mod record;
 mod run;
+pub mod selftest;
 mod status;
 
 use std::{path::PathBuf, sync::Arc};
@@ -33,6 +35,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use choose::{BackendChoice, ChooseError, UnknownBackend, docker, native};
+pub use confine::{ConfineError, confine_process};
 pub use files::FileError;
 
 use crate::{

@@ -13,10 +13,7 @@ use clawstaff_api::{
     ApiProblem, Code,
     nodes::{RunnerClaw, RunnerState},
 };
-use clawstaff_cage::{
-    CageId, Observed,
-    conformance::{self, Finding},
-};
+use clawstaff_cage::{CageId, Observed};
 use clawstaff_types::{ClawName, Digest, Event, EventKind, Outcome};
 use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -32,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     execute::Hands,
     record::{self, Subject},
+    selftest,
 };
 
 /// The largest request body, in bytes.
@@ -42,7 +40,7 @@ const MAX_TAIL: u64 = 1024 * 1024;
 const MAX_EXEC: u64 = 60;
 
 /// The path of something of a Claw's cage: `GET …/logs?tail=BYTES` → the bytes; `POST …/exec` [`ExecRequest`] →
-/// [`ExecAnswer`]; `POST …/selftest` → `Vec<`[`ProbeAnswer`]`>`.
+/// [`ExecAnswer`]; `POST …/selftest` → [`SelftestAnswer`](crate::selftest::SelftestAnswer).
 pub fn cage_path(claw: &ClawName, what: &str) -> String {
     format!("/local/v1/cages/{claw}/{what}")
 }
@@ -67,18 +65,6 @@ pub struct ExecAnswer {
     pub stdout: String,
     /// What it printed as errors, base64.
     pub stderr: String,
-}
-
-/// How one attempt to get out of a live cage ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProbeAnswer {
-    /// The probe's name.
-    pub probe: String,
-    /// Whether the boundary stood.
-    pub held: bool,
-    /// What was seen.
-    pub detail: String,
 }
 
 /// The server's own state.
@@ -282,21 +268,17 @@ impl Local {
         }
         let event = subject.event(EventKind::CageExec, Some("selftest: the probes of the boundary"));
         let index = self.announce(subject, &event).await?;
-        let findings = conformance::selftest(backend, id, &wanted.limits).await;
-        let answers: Vec<ProbeAnswer> = findings.into_iter().map(probe_answer).collect();
-        let held = answers.iter().filter(|answer| answer.held).count();
-        let outcome = if held == answers.len() {
-            Outcome::Succeeded
-        } else {
-            Outcome::Failed
+        let ran = selftest::run(backend, id, subject, wanted, index).await;
+        let settled = match &ran {
+            Ok(answer) => {
+                let mut settled = record::outcome(event, answer.outcome(), None);
+                settled.facts.extend(answer.counts());
+                settled
+            }
+            Err(error) => record::outcome(event, Outcome::Failed, Some(&error.to_string())),
         };
-        let mut settled = record::outcome(event, outcome, None);
-        settled
-            .facts
-            .insert("probes".to_owned(), answers.len().to_string());
-        settled.facts.insert("held".to_owned(), held.to_string());
         self.settle(subject, index, settled).await;
-        json(&answers)
+        json(&ran.map_err(|error| refused(&error))?)
     }
 
     /// Makes the intent of an operator's act durable, if such acts are allowed here at all.
@@ -323,18 +305,6 @@ impl Local {
         if let Err(error) = self.hands.gateway.record(&subject.claw, Some(index), event).await {
             tracing::error!(cage = subject.cage, index, %error, "the outcome of a command could not be recorded");
         }
-    }
-}
-
-fn probe_answer(finding: Finding) -> ProbeAnswer {
-    let held = match finding.outcome {
-        conformance::Outcome::Held => true,
-        conformance::Outcome::Broken | conformance::Outcome::NotEnforced => false,
-    };
-    ProbeAnswer {
-        probe: finding.check.to_owned(),
-        held,
-        detail: finding.detail,
     }
 }
 

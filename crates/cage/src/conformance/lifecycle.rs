@@ -9,140 +9,162 @@ use std::{
 use clawstaff_types::spec::Limit;
 
 use super::{
-    Finding, Outcome, leftovers,
+    Finding, leftovers,
     stage::{Stage, Verdict, ensure, text},
+    table::{self, Need},
 };
 use crate::{
-    capability::Enforcement,
+    capability::Feature,
     observed::{ExitReason, Observed},
 };
 
 type Check = for<'a> fn(&'a Stage<'a>) -> Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
 
-/// A check, the cages that it makes, and the limit without which it cannot be made.
+/// A check, the cages that it makes, and what it needs of the host.
 struct Row {
     check: &'static str,
+    /// What it shows when it holds.
+    shows: &'static str,
     cages: &'static [&'static str],
-    needs: Option<Limit>,
+    needs: Option<Need>,
     run: Check,
 }
 
-const ROWS: [Row; 16] = [
+const ROWS: [Row; 17] = [
     Row {
         check: "create-runs-nothing",
+        shows: "a created cage runs nothing, and can be created again",
         cages: &["new"],
         needs: None,
         run: |s| Box::pin(create_runs_nothing(s)),
     },
     Row {
         check: "start-is-idempotent",
+        shows: "a running cage is not started twice",
         cages: &["twice"],
         needs: None,
         run: |s| Box::pin(start_is_idempotent(s)),
     },
     Row {
         check: "stop-asks-first",
+        shows: "a stop is asked for, and obeyed",
         cages: &["polite"],
         needs: None,
         run: |s| Box::pin(stop_asks_first(s)),
     },
     Row {
         check: "stop-kills-after-grace",
+        shows: "who does not obey is killed after the grace",
         cages: &["deaf"],
         needs: None,
         run: |s| Box::pin(stop_kills(s)),
     },
     Row {
         check: "data-survives-restart",
+        shows: "`/data` is as it was after a kill, `/tmp` is empty",
         cages: &["keeper"],
         needs: None,
         run: |s| Box::pin(data_survives(s)),
     },
     Row {
         check: "update-takes-effect",
+        shows: "a new spec is in force from the next start, on the old data",
         cages: &["update"],
         needs: None,
         run: |s| Box::pin(update_takes_effect(s)),
     },
     Row {
         check: "exit-code-reported",
+        shows: "the exit code is told",
         cages: &["seven"],
         needs: None,
         run: |s| Box::pin(exit_code_reported(s)),
     },
     Row {
         check: "out-of-memory-reported",
+        shows: "memory stops at its limit with a typed reason; the neighbour lives",
         cages: &["greedy", "modest"],
-        needs: Some(Limit::Memory),
+        needs: Some(Need::Limit(Limit::Memory)),
         run: |s| Box::pin(out_of_memory_reported(s)),
     },
     Row {
         check: "cpu-limited",
+        shows: "CPU time stops at its limit",
         cages: &["spinner"],
-        needs: Some(Limit::Cpus),
+        needs: Some(Need::Limit(Limit::Cpus)),
         run: |s| Box::pin(cpu_limited(s)),
     },
     Row {
         check: "pause-stops-everything",
+        shows: "a paused cage uses no CPU time, and goes on afterwards",
         cages: &["counter"],
-        needs: Some(Limit::Cpus),
+        needs: Some(Need::Feature(Feature::Freeze)),
         run: |s| Box::pin(pause(s)),
     },
     Row {
         check: "paused-can-be-stopped",
+        shows: "a paused cage can be stopped and started",
         cages: &["frozen"],
-        needs: Some(Limit::Cpus),
+        needs: Some(Need::Feature(Feature::Freeze)),
         run: |s| Box::pin(stop_paused(s)),
     },
     Row {
         check: "exec-is-bounded",
+        shows: "an operator's command is bounded in time and needs a running cage",
         cages: &["host"],
         needs: None,
         run: |s| Box::pin(exec_is_bounded(s)),
     },
     Row {
         check: "log-is-bounded",
+        shows: "a flood of output is kept in part, the last words among it",
         cages: &["chatter"],
         needs: None,
         run: |s| Box::pin(log_is_bounded(s)),
     },
     Row {
         check: "stats-are-told",
+        shows: "what is used is told, and within its limits",
         cages: &["measured"],
         needs: None,
         run: |s| Box::pin(stats_are_told(s)),
     },
     Row {
         check: "lives-are-independent",
+        shows: "the end of one cage is not noticed by another",
         cages: &["one", "other"],
         needs: None,
         run: |s| Box::pin(independent(s)),
     },
     Row {
         check: "destroy-leaves-nothing",
+        shows: "no process, mount, loop device, cgroup or file is left",
         cages: &["gone"],
         needs: None,
         run: |s| Box::pin(destroy_leaves_nothing(s)),
     },
+    Row {
+        check: "hostile-data-harms-nobody",
+        shows: "links, pipes, shut and endless directories in `/data` neither hang nor mislead who measures, stops and removes",
+        cages: &["trapper"],
+        needs: None,
+        run: |s| Box::pin(hostile_data(s)),
+    },
 ];
 
-/// Names of the lifecycle checks.
-pub fn checks() -> impl Iterator<Item = &'static str> {
-    ROWS.iter().map(|row| row.check)
+/// The lifecycle checks, and what each shows.
+pub fn checks() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ROWS.iter().map(|row| (row.check, row.shows))
 }
 
 /// Runs every check, and destroys its cages whatever came of it.
 pub async fn run(stage: &Stage<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for row in ROWS {
-        findings.push(if let Some(why) = unenforced(stage, row.needs) {
-            Finding {
-                check: row.check,
-                outcome: Outcome::NotEnforced,
-                detail: why,
-            }
-        } else {
-            Finding::of(row.check, checked(stage, &row).await)
+        let missing = table::missing(&stage.backend.capabilities(), row.needs);
+        findings.push(match missing {
+            Some(why) => Finding::not_enforced(row.check, why),
+            None => Finding::of(row.check, checked(stage, &row).await),
         });
     }
     findings
@@ -158,13 +180,6 @@ async fn checked(stage: &Stage<'_>, row: &Row) -> Verdict {
     let seen = verdict?;
     cleared.map_err(|error| format!("could not clear up: {error}"))?;
     Ok(seen)
-}
-
-pub(super) fn unenforced(stage: &Stage<'_>, needs: Option<Limit>) -> Option<String> {
-    match stage.backend.capabilities().limits.get(&needs?)? {
-        Enforcement::Enforced => None,
-        Enforcement::NotEnforced { why, .. } => Some(why.clone()),
-    }
 }
 
 async fn create_runs_nothing(stage: &Stage<'_>) -> Verdict {
@@ -401,7 +416,8 @@ async fn stats_are_told(stage: &Stage<'_>) -> Verdict {
     let spec = stage.launch("measured", &["idle"]).await?;
     stage.hears(&spec.id, "idle").await?;
     let stats = stage.backend.stats(&spec.id).await.map_err(text)?;
-    if unenforced(stage, Some(Limit::Memory)).is_none() {
+    let memory = Some(Need::Limit(Limit::Memory));
+    if table::missing(&stage.backend.capabilities(), memory).is_none() {
         ensure(
             stats.memory_bytes > 0 && stats.memory_bytes <= spec.limits.memory.0,
             || format!("{stats:?}"),
@@ -440,4 +456,37 @@ async fn destroy_leaves_nothing(stage: &Stage<'_>) -> Verdict {
     let left = leftovers::of(&spec.id, &stage.setup.searched);
     ensure(left.is_empty(), || format!("left: {}", left.join(", ")))?;
     Ok("no process, mount, loop device, cgroup or file".to_owned())
+}
+
+/// Longest that the host may take over one look at a cage full of traps.
+const NO_TRAP: Duration = Duration::from_secs(30);
+
+async fn hostile_data(stage: &Stage<'_>) -> Verdict {
+    let canary = std::env::temp_dir().join(format!("clawstaff-target-{}", std::process::id()));
+    std::fs::create_dir_all(&canary).map_err(text)?;
+    std::fs::write(canary.join("kept"), "as it was").map_err(text)?;
+    let verdict = tokio::time::timeout(NO_TRAP, among_traps(stage, &canary)).await;
+    let kept = std::fs::read_to_string(canary.join("kept"));
+    std::fs::remove_dir_all(&canary).map_err(text)?;
+    ensure(kept.is_ok_and(|text| text == "as it was"), || {
+        "a link was followed to the host".to_owned()
+    })?;
+    verdict.map_err(|_| "somebody on the host hangs".to_owned())?
+}
+
+async fn among_traps(stage: &Stage<'_>, canary: &std::path::Path) -> Verdict {
+    let spec = stage
+        .launch("trapper", &["trap", &canary.display().to_string()])
+        .await?;
+    stage.hears(&spec.id, "laid").await?;
+    let stats = stage.backend.stats(&spec.id).await.map_err(text)?;
+    ensure(stats.storage_bytes < spec.limits.storage.0, || {
+        format!("{stats:?}")
+    })?;
+    stage.backend.stop(&spec.id, Duration::ZERO).await.map_err(text)?;
+    stage.backend.start(&spec.id).await.map_err(text)?;
+    stage.backend.destroy(&spec.id).await.map_err(text)?;
+    let left = leftovers::of(&spec.id, &stage.setup.searched);
+    ensure(left.is_empty(), || format!("left: {}", left.join(", ")))?;
+    Ok("measured, stopped, started and removed".to_owned())
 }

@@ -1,158 +1,56 @@
 //! The probes: what is tried from inside, and how it is judged from outside.
 //!
-//! The attempts themselves are `claw probe NAME`; this is the same list, with what each shows and what it must be
-//! told.
+//! The attempts themselves are `claw probe NAME`; the rows are in [`table`](super::table), the host's own look at the
+//! cage in [`outside`](super::outside), what is planted for the cage to find in [`canary`](super::canary).
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use clawstaff_types::spec::{Limit, Limits};
+use clawstaff_types::spec::Limits;
 use serde::Deserialize;
 
 use super::{
     Finding, Outcome,
-    lifecycle::unenforced,
+    canary::Canaries,
+    outside::{self, Look, Sight},
     stage::{Stage, Verdict, ensure, text},
+    table::{self, Judge, PROBES, Probe, Told},
 };
-use crate::{TMP_BYTES, backend::Backend, id::CageId, observed::Observed};
+use crate::{TMP_BYTES, backend::Backend, id::CageId};
 
 /// Longest that one probe may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// An attempt to get out.
-#[derive(Debug, Clone, Copy)]
-pub struct Probe {
-    /// Its name, for `claw probe`.
-    pub name: &'static str,
-    /// What it shows when it holds, for people.
-    pub shows: &'static str,
-    /// Whether it disturbs other processes of the cage: not for a cage at work.
-    pub disruptive: bool,
-    /// The limit that it tests, if any.
-    pub needs: Option<Limit>,
-}
-
-const fn probe(name: &'static str, shows: &'static str) -> Probe {
-    Probe {
-        name,
-        shows,
-        disruptive: false,
-        needs: None,
+/// What a probe is told in a cage at work, where nothing was planted for it.
+pub(super) fn told_by_limits(probe: &Probe, limits: &Limits) -> Vec<String> {
+    match probe.told {
+        Told::Pids => vec![limits.pids.to_string()],
+        Told::TmpBytes => vec![TMP_BYTES.to_string()],
+        Told::StorageBytes => vec![limits.storage.0.to_string()],
+        Told::Nothing | Told::Processes | Told::MarkName | Told::MarkPath | Told::SharedName | Told::Port => {
+            Vec::new()
+        }
     }
 }
 
-const fn bomb(name: &'static str, shows: &'static str, needs: Option<Limit>) -> Probe {
-    Probe {
-        name,
-        shows,
-        disruptive: true,
-        needs,
-    }
-}
-
-/// Every probe, in the order in which they run.
-pub const PROBES: [Probe; 40] = [
-    probe(
-        "capabilities-empty",
-        "no process has a capability, or a way to get one",
-    ),
-    probe(
-        "no-new-privileges",
-        "no program can give more rights than its caller has",
-    ),
-    probe("not-root", "nothing runs as root, not even a root of its own"),
-    probe("seccomp-filter", "system calls are filtered"),
-    probe("processes-hidden", "no process outside the cage is in sight"),
-    bomb(
-        "signals-stay-inside",
-        "no signal reaches a process outside the cage",
-        None,
-    ),
-    probe("descriptors-clean", "nothing open was inherited from the host"),
-    probe("environment-clean", "no variable was inherited from the host"),
-    probe("no-core-dumps", "a crash writes no memory anywhere"),
-    probe("no-terminal-injection", "nothing can be typed into a terminal"),
-    probe("no-mounts", "no file system can be mounted, moved or unmounted"),
-    probe("no-namespaces", "no new namespace can be made or joined"),
-    probe("no-tracing", "no process can read or steer another"),
-    probe(
-        "no-bpf-or-perf",
-        "no program can be loaded into the kernel, no counter opened",
-    ),
-    probe("no-userfaultfd", "page faults cannot be handled by the cage"),
-    probe("no-io-uring", "there is no second road for system calls"),
-    probe(
-        "no-modules-or-kexec",
-        "the kernel can be neither extended nor replaced",
-    ),
-    probe(
-        "no-file-handles",
-        "no file can be opened by number, past the mounts",
-    ),
-    probe("no-keyrings", "the kernel's keyrings are out of reach"),
-    probe("no-clocks", "the machine's clocks cannot be set"),
-    probe("no-identity-change", "no process can become another user"),
-    probe(
-        "no-administration",
-        "the machine cannot be restarted, renamed or listened to",
-    ),
-    probe("root-read-only", "the root file system cannot be changed"),
-    probe("door-read-only", "the door's directory cannot be changed"),
-    probe(
-        "devices-minimal",
-        "only harmless devices exist, and none can be made",
-    ),
-    probe("proc-masked", "/proc tells nothing of the host"),
-    probe("sys-masked", "/sys and cgroups cannot be changed"),
-    probe("core-pattern-locked", "the kernel's settings cannot be changed"),
-    probe("no-engine-socket", "no engine's or system's socket is in sight"),
-    bomb(
-        "neighbours-unreachable",
-        "no file of another cage or of the host is in sight",
-        None,
-    ),
-    probe("loopback-only", "there is no network interface but loopback"),
-    probe("no-metadata-service", "cloud metadata addresses fail at once"),
-    probe("no-private-network", "private addresses fail at once"),
-    probe("no-internet", "public IPv4 addresses fail at once"),
-    probe("no-internet-v6", "public IPv6 addresses fail at once"),
-    probe(
-        "no-datagrams",
-        "no datagram leaves, broadcast and multicast included",
-    ),
-    probe(
-        "no-special-sockets",
-        "no socket but Unix, TCP and UDP can be opened",
-    ),
-    bomb(
-        "fork-bomb-bounded",
-        "processes stop at their limit",
-        Some(Limit::Pids),
-    ),
-    bomb("tmp-bounded", "temporary files stop at their limit", None),
-    bomb(
-        "storage-bounded",
-        "storage stops at its limit",
-        Some(Limit::Storage),
-    ),
-];
-
-/// The probes, for tables and documentation.
-pub fn probes() -> &'static [Probe] {
-    &PROBES
-}
-
-/// What a probe must be told.
-pub fn arguments(probe: &Probe, limits: &Limits) -> Vec<String> {
-    match probe.name {
-        "fork-bomb-bounded" => vec![limits.pids.to_string()],
-        "tmp-bounded" => vec![TMP_BYTES.to_string()],
-        "storage-bounded" => vec![limits.storage.0.to_string()],
-        _ => Vec::new(),
+/// Judges a row in a live cage: by the cage's own word, or by the host's look at it.
+pub(super) async fn judged(
+    backend: &dyn Backend,
+    id: &CageId,
+    probe: &Probe,
+    arguments: &[String],
+    sight: Sight,
+) -> Finding {
+    match probe.judge {
+        Judge::Inside | Judge::Both => ask(backend, id, probe, arguments).await,
+        Judge::Outside => match outside::look(probe.name, sight) {
+            Look::Seen(verdict) => Finding::of(probe.name, verdict),
+            Look::Barred(why) => Finding::not_enforced(probe.name, why),
+        },
     }
 }
 
 /// Runs one probe in a live cage.
-pub async fn ask(backend: &dyn Backend, id: &CageId, probe: &Probe, arguments: &[String]) -> Finding {
+async fn ask(backend: &dyn Backend, id: &CageId, probe: &Probe, arguments: &[String]) -> Finding {
     let mut command: Vec<String> = ["/sbin/claw", "probe", probe.name].map(str::to_owned).to_vec();
     command.extend_from_slice(arguments);
     let verdict = match backend.exec(id, &command, PATIENCE).await {
@@ -199,9 +97,8 @@ const INSIDE: &str = "prober";
 const NEIGHBOUR: &str = "bystander";
 
 /// Runs every probe and clears up.
-pub async fn run(stage: &Stage<'_>) -> Vec<Finding> {
-    let mark = Mark::new();
-    let findings = match all(stage, &mark).await {
+pub(super) async fn run(stage: &Stage<'_>) -> Vec<Finding> {
+    let findings = match all(stage).await {
         Ok(findings) => findings,
         Err(error) => vec![Finding::of("probes-can-run", Err(error))],
     };
@@ -213,55 +110,95 @@ pub async fn run(stage: &Stage<'_>) -> Vec<Finding> {
     findings.into_iter().chain(failed).collect()
 }
 
-async fn all(stage: &Stage<'_>, mark: &Mark) -> Result<Vec<Finding>, String> {
-    let neighbour = stage.launch(NEIGHBOUR, &["idle"]).await?.id;
-    stage
-        .does(&neighbour, &["write", &format!("/data/{}", mark.name), "mark"])
-        .await?;
-    let inside = stage.launch(INSIDE, &["idle"]).await?;
-    stage.hears(&inside.id, "idle").await?;
-    let mut findings = vec![same_list(stage, &inside.id).await];
-    for probe in &PROBES {
-        if let Some(why) = unenforced(stage, probe.needs) {
-            findings.push(Finding {
-                check: probe.name,
-                outcome: Outcome::NotEnforced,
-                detail: why,
-            });
-            continue;
+/// The cages and canaries among which the probes run.
+struct Scene {
+    inside: CageId,
+    neighbour: CageId,
+    canaries: Canaries,
+}
+
+impl Scene {
+    async fn set(stage: &Stage<'_>) -> Result<Self, String> {
+        let canaries = Canaries::plant()?;
+        let port = canaries.port.to_string();
+        let neighbour = stage
+            .launch(NEIGHBOUR, &["hold", &canaries.name, &port])
+            .await?
+            .id;
+        stage.hears(&neighbour, "idle").await?;
+        stage
+            .does(
+                &neighbour,
+                &["write", &format!("/data/{}", canaries.name), "mark"],
+            )
+            .await?;
+        let inside = stage.launch(INSIDE, &["idle"]).await?.id;
+        stage.hears(&inside, "idle").await?;
+        Ok(Self {
+            inside,
+            neighbour,
+            canaries,
+        })
+    }
+
+    async fn sight(&self, stage: &Stage<'_>) -> Result<Sight, String> {
+        Ok(Sight {
+            init: stage.pid(&self.inside).await?,
+            neighbour: Some(stage.pid(&self.neighbour).await?),
+        })
+    }
+
+    fn told(&self, probe: &Probe, limits: &Limits, sight: Sight) -> Vec<String> {
+        let canaries = &self.canaries;
+        match probe.told {
+            Told::Processes => sight
+                .neighbour
+                .into_iter()
+                .chain([std::process::id()])
+                .map(|pid| pid.to_string())
+                .collect(),
+            Told::MarkName | Told::SharedName => vec![canaries.name.clone()],
+            Told::MarkPath => vec![canaries.file.display().to_string()],
+            Told::Port => vec![canaries.port.to_string()],
+            Told::Nothing | Told::Pids | Told::TmpBytes | Told::StorageBytes => told_by_limits(probe, limits),
         }
-        let told = told(stage, probe, &neighbour, mark).await?;
-        let before = (stage.pid(&neighbour).await?, stage.pid(&inside.id).await?);
-        let mut finding = ask(stage.backend, &inside.id, probe, &told).await;
-        let after = (stage.pid(&neighbour).await, stage.pid(&inside.id).await);
-        if after != (Ok(before.0), Ok(before.1)) {
+    }
+
+    /// Runs one probe; a cage that it ended is a broken boundary, whatever the probe says.
+    async fn probe(&self, stage: &Stage<'_>, probe: &Probe) -> Result<Finding, String> {
+        let before = self.sight(stage).await?;
+        if probe.name == "host-untouched" {
+            return Ok(Finding::of(probe.name, self.canaries.untouched()));
+        }
+        let told = self.told(probe, &stage.setup.limits, before);
+        let mut finding = judged(stage.backend, &self.inside, probe, &told, before).await;
+        let after = (
+            stage.pid(&self.inside).await,
+            stage.pid(&self.neighbour).await.map(Some),
+        );
+        if after != (Ok(before.init), Ok(before.neighbour)) {
             finding.outcome = Outcome::Broken;
             finding.detail = format!(
                 "a cage ended or restarted meanwhile: {after:?}; {}",
                 finding.detail
             );
             // The next probe needs a cage.
-            stage.backend.start(&inside.id).await.map_err(text)?;
+            stage.backend.start(&self.inside).await.map_err(text)?;
         }
-        findings.push(finding);
+        Ok(finding)
     }
-    Ok(findings)
 }
 
-async fn told(
-    stage: &Stage<'_>,
-    probe: &Probe,
-    neighbour: &CageId,
-    mark: &Mark,
-) -> Result<Vec<String>, String> {
-    Ok(match probe.name {
-        "signals-stay-inside" => match stage.observe(neighbour).await? {
-            Observed::Running { pid, .. } => vec![pid.to_string(), std::process::id().to_string()],
-            other => return Err(format!("the neighbour does not run: {other:?}")),
-        },
-        "neighbours-unreachable" => vec![mark.name.clone()],
-        _ => arguments(probe, &stage.setup.limits),
-    })
+async fn all(stage: &Stage<'_>) -> Result<Vec<Finding>, String> {
+    let scene = Scene::set(stage).await?;
+    let mut findings = vec![same_list(stage, &scene.inside).await];
+    for probe in &PROBES {
+        findings.push(match table::missing(&stage.backend.capabilities(), probe.needs) {
+            Some(why) => Finding::not_enforced(probe.name, why),
+            None => scene.probe(stage, probe).await?,
+        });
+    }
+    Ok(findings)
 }
 
 /// The two lists of probes, here and in `claw`, are one.
@@ -270,37 +207,19 @@ async fn same_list(stage: &Stage<'_>, id: &CageId) -> Finding {
     let verdict = match stage.backend.exec(id, &command, PATIENCE).await {
         Ok(output) => {
             let there = String::from_utf8_lossy(&output.stdout).into_owned();
-            let here = PROBES.iter().map(|probe| probe.name);
-            ensure(there.lines().eq(here), || {
+            let here: Vec<&str> = PROBES
+                .iter()
+                .filter(|probe| probe.judge != Judge::Outside)
+                .map(|probe| probe.name)
+                .collect();
+            ensure(there.lines().eq(here.iter().copied()), || {
                 format!("`claw` has other probes: {there}")
             })
-            .map(|()| format!("{} probes", PROBES.len()))
+            .map(|()| format!("{} probes", here.len()))
         }
         Err(error) => Err(error.to_string()),
     };
     Finding::of("probes-are-complete", verdict)
-}
-
-/// A file name that exists in the neighbour's storage and in the host's `/tmp`, and must be nowhere in the cage.
-struct Mark {
-    name: String,
-    on_host: PathBuf,
-}
-
-impl Mark {
-    fn new() -> Self {
-        let name = format!("clawstaff-mark-{}", std::process::id());
-        let on_host = std::env::temp_dir().join(&name);
-        // Without it the search still has the neighbour's.
-        let _ = fs::write(&on_host, "mark");
-        Self { name, on_host }
-    }
-}
-
-impl Drop for Mark {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.on_host);
-    }
 }
 
 #[cfg(test)]

@@ -29,10 +29,10 @@ const REFERENCE: &str = "clawstaff.image";
 const REVISION: &str = "clawstaff.revision";
 /// Label: digest of the description, to notice that nothing changed.
 const DIGEST: &str = "clawstaff.digest";
-const SHM_BYTES: i64 = 16 << 20;
+const SHM_BYTES: u64 = 16 << 20;
 
 /// The engine's own list and what else in there speaks of the host or acts on it.
-const MASKED: [&str; 26] = [
+const MASKED: [&str; 27] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/cmdline",
@@ -59,6 +59,8 @@ const MASKED: [&str; 26] = [
     "/proc/vmallocinfo",
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
+    // With cgroup v1 this is a writable tmpfs, kept from the cage by its owner alone.
+    "/sys/fs/cgroup",
 ];
 const READ_ONLY: [&str; 5] = [
     "/proc/bus",
@@ -199,13 +201,18 @@ fn host_config(spec: &CageSpec) -> Result<HostConfig, String> {
         readonly_paths: texts(&READ_ONLY),
         ipc_mode: Some("private".to_owned()),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
-        shm_size: Some(SHM_BYTES),
         memory: Some(memory),
         // Memory and swap together: no swap beyond the memory.
         memory_swap: Some(memory),
         nano_cpus: Some(i64::from(spec.limits.milli_cpus) * 1_000_000),
         pids_limit: Some(i64::from(spec.limits.pids)),
-        ulimits: Some(vec![limit("nofile", 1024), limit("core", 0)]),
+        ulimits: Some(vec![
+            limit("nofile", 1024),
+            limit("core", 0),
+            limit("memlock", 64 << 10),
+            limit("msgqueue", 0),
+            limit("rtprio", 0),
+        ]),
         // A cage that ends stays ended until the runner says otherwise.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
@@ -213,10 +220,14 @@ fn host_config(spec: &CageSpec) -> Result<HostConfig, String> {
         }),
         init: Some(false),
         auto_remove: Some(false),
-        tmpfs: Some(HashMap::from([(
-            "/tmp".to_owned(),
-            format!("rw,noexec,nosuid,nodev,size={TMP_BYTES},mode=1777"),
-        )])),
+        // Each file costs the kernel memory that no size counts, hence the second number. `/dev/shm` is ours as well,
+        // because the engine's own has no such number.
+        tmpfs: Some(HashMap::from(
+            [("/tmp", TMP_BYTES, "16k"), ("/dev/shm", SHM_BYTES, "1k")].map(|(at, bytes, files)| {
+                let options = format!("rw,noexec,nosuid,nodev,size={bytes},nr_inodes={files},mode=1777");
+                (at.to_owned(), options)
+            }),
+        )),
         // The shim listens on 53, 80 and 443 without a capability.
         sysctls: Some(HashMap::from([(
             "net.ipv4.ip_unprivileged_port_start".to_owned(),

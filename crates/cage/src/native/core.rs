@@ -38,6 +38,7 @@ use crate::{
     id::CageId,
     image::{Images, RunConfig},
     observed::{Exit, ExitReason, Observed, Stats},
+    raze::raze,
     spec::{CageSpec, Image},
     storage, tail,
 };
@@ -366,7 +367,7 @@ impl Core {
                 users::give_back(&self.config.state_dir.join("users"), user)
                     .during(id, "give its user id back")?;
             }
-            fs::remove_dir_all(&dir).during(id, "remove its files")
+            raze(&dir).during(id, "remove its files")
         });
         if done.is_ok() {
             self.locks

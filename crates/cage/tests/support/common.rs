@@ -9,7 +9,7 @@ use std::{
 
 use clawstaff_cage::{
     Backend, Enforcement,
-    conformance::{Finding, Outcome},
+    conformance::{Finding, Outcome, matrix},
 };
 use clawstaff_types::spec::Limit;
 
@@ -73,7 +73,7 @@ pub(crate) fn report(findings: &[Finding]) {
         broken.len(),
         findings.len()
     );
-    assert!(findings.len() > 50, "only {} checks ran", findings.len());
+    assert!(findings.len() > 70, "only {} checks ran", findings.len());
 }
 
 pub(crate) fn is_root() -> bool {
@@ -95,11 +95,44 @@ pub(crate) fn as_ordinary_user(dir: &Path, test: &str) -> Output {
     let tmp = dir.join("tmp");
     fs::create_dir(&tmp).unwrap();
     fs::set_permissions(&tmp, fs::Permissions::from_mode(0o1777)).unwrap();
-    Command::new("setpriv")
+    let mut command = Command::new("setpriv");
+    command
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(place.join("test"))
         .args(["--exact", test, "--nocapture"])
-        .env("TMPDIR", &tmp)
-        .output()
-        .unwrap_or_else(|error| panic!("setpriv: {error}; run `apt-get install util-linux`"))
+        .env("TMPDIR", &tmp);
+    let run = |command: &mut Command| {
+        let output = command.output();
+        output.unwrap_or_else(|error| panic!("setpriv: {error}; run `apt-get install util-linux`"))
+    };
+    let Some(matrix) = std::env::var_os(UPDATE) else {
+        return run(&mut command);
+    };
+    // It may write to a copy of the matrix only.
+    let copy = dir.join("matrix.md");
+    fs::copy(&matrix, &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o666)).unwrap();
+    let output = run(command.env(UPDATE, &copy));
+    fs::write(matrix, fs::read(copy).unwrap()).unwrap();
+    output
 }
+
+/// Compares what was found with the column of that name in the committed matrix. Where `UPDATE_MATRIX` names a copy
+/// of it, writes the column there instead.
+pub(crate) fn matrix(name: &str, findings: &[Finding]) {
+    let found = matrix::column(findings);
+    if let Some(path) = std::env::var_os(UPDATE) {
+        let mut columns = matrix::read(&fs::read_to_string(&path).unwrap());
+        columns.insert(name.to_owned(), found);
+        return fs::write(path, matrix::render(&columns)).unwrap();
+    }
+    let committed = include_str!("../../../../docs/isolation-matrix.md");
+    let fresh = matrix::check(committed, name, &found);
+    assert_eq!(
+        fresh,
+        Ok(()),
+        "docs/isolation-matrix.md is stale: run `just isolation-matrix`"
+    );
+}
+
+const UPDATE: &str = "UPDATE_MATRIX";

@@ -1,8 +1,22 @@
 //! Parts that the conformance suite's cages play: something to observe, stop, fill and kill from outside.
 
-use std::{fs, io::Write, process::ExitCode, thread, time::Duration};
+use std::{
+    fs,
+    io::Write,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{PermissionsExt, symlink},
+        net::UnixListener,
+    },
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tokio::signal::unix::{SignalKind, signal};
+
+use super::{ipc, kernel};
 
 /// Plays a part until its end.
 pub(super) fn run(args: &[String]) -> ExitCode {
@@ -19,6 +33,12 @@ pub(super) fn run(args: &[String]) -> ExitCode {
         ["read", path] => done(fs::read(path).and_then(|bytes| std::io::stdout().write_all(&bytes))),
         ["chatter", bytes] => chatter(bytes.parse().unwrap_or(0)),
         ["spin", seconds] => spin(Duration::from_secs(seconds.parse().unwrap_or(1))),
+        ["hold", name, port] => hold(name, port.parse().unwrap_or_default()),
+        ["trap", target] => trap(target),
+        ["foreign-call", way] if kernel::foreign_call(way) => ExitCode::SUCCESS,
+        ["foreign-call", _] => ExitCode::FAILURE,
+        ["beat", seconds] => beat(Duration::from_secs(seconds.parse().unwrap_or(1))),
+        ["storm", kind] => storm(kind),
         _ => {
             eprintln!("claw: no such part");
             ExitCode::from(2)
@@ -50,6 +70,109 @@ fn idle() -> ExitCode {
             .build()
             .and_then(|runtime| runtime.block_on(wait)),
     )
+}
+
+/// Holds one object of every kind that processes share, and waits for SIGTERM.
+fn hold(name: &str, port: u16) -> ExitCode {
+    match ipc::hold(name, port) {
+        Ok(_held) => idle(),
+        Err(error) => done(Err(error)),
+    }
+}
+
+/// Fills `/data` with whatever could harm a host that reads, sizes, copies or removes it. `target` is a directory of
+/// the host that a careless one would follow a link to.
+fn trap(target: &str) -> ExitCode {
+    match lay_traps(target) {
+        Ok(()) => {
+            println!("laid");
+            idle()
+        }
+        Err(error) => done(Err(error)),
+    }
+}
+
+fn lay_traps(target: &str) -> std::io::Result<()> {
+    std::env::set_current_dir("/data")?;
+    for (link, to) in [
+        ("to-target", target),
+        ("to-root", "/"),
+        ("to-self", "to-self"),
+        ("to-proc", "/proc/self"),
+    ] {
+        symlink(to, link)?;
+    }
+    mknodat(CWD, "pipe", FileType::Fifo, Mode::from_raw_mode(0o666), 0)?;
+    let _listener = UnixListener::bind("socket")?;
+    fs::write(std::ffi::OsStr::from_bytes(b"\xff\x1b[2J\n..;rm"), "")?;
+    fs::File::create("sparse")?.set_len(8 << 30)?;
+    fs::create_dir("shut")?;
+    fs::write("shut/file", "")?;
+    fs::create_dir_all("shut/inner/most")?;
+    fs::set_permissions("shut/inner", PermissionsExt::from_mode(0o000))?;
+    fs::set_permissions("shut", PermissionsExt::from_mode(0o000))?;
+    // A path of 60,000 bytes, and deeper than a process may have files open.
+    for _ in 0..1200 {
+        let name = "deep-".repeat(10);
+        fs::create_dir(&name)?;
+        std::env::set_current_dir(&name)?;
+    }
+    std::env::set_current_dir("/")
+}
+
+/// Does a small piece of work again and again, and tells how long it took: the median, the slowest hundredth and the
+/// count, in microseconds.
+fn beat(time: Duration) -> ExitCode {
+    let (end, mut took) = (Instant::now() + time, Vec::new());
+    while Instant::now() < end {
+        let start = Instant::now();
+        let result = fs::write("/data/beat", [0; 512])
+            .and_then(|()| fs::read("/data/beat"))
+            .map(|bytes| std::hint::black_box(bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>()));
+        if let Err(error) = result {
+            return done(Err(error));
+        }
+        took.push(start.elapsed());
+        thread::sleep(Duration::from_millis(1));
+    }
+    took.sort_unstable();
+    let at = |share: usize| {
+        let place = took.len() * share / 100;
+        took.get(place).map_or(0, Duration::as_micros)
+    };
+    println!("{} {} {}", at(50), at(99), took.len());
+    ExitCode::SUCCESS
+}
+
+/// One kind of flood, for as long as it lives.
+fn storm(kind: &str) -> ExitCode {
+    println!("storm");
+    loop {
+        let _ = match kind {
+            "cpu" => {
+                std::hint::black_box((0..1_000_000_u64).sum::<u64>());
+                Ok(())
+            }
+            "fork" => std::process::Command::new("/proc/self/exe")
+                .args(["probe", "actor", "storm", "fork"])
+                .spawn()
+                .map(drop),
+            "memory" => {
+                std::hint::black_box(vec![1_u8; 64 << 20]);
+                Ok(())
+            }
+            "page-cache" => fs::write("/data/flood", vec![1; 16 << 20]),
+            "tmp" => fs::write("/tmp/flood", vec![1; 48 << 20]),
+            "inodes" => (0..4096).try_for_each(|n| fs::write(format!("/tmp/flood-{n}"), "")),
+            "files" => {
+                let open: Vec<_> = (0..900).map(|_| fs::File::open("/dev/zero")).collect();
+                std::hint::black_box(open);
+                Ok(())
+            }
+            "log" => std::io::stdout().write_all(&vec![b'x'; 64 << 10]),
+            _ => return ExitCode::from(2),
+        };
+    }
 }
 
 /// Counts into `/data/count` as fast as it can, so that one sees from outside whether it runs.

@@ -9,8 +9,9 @@
 )]
 
 use std::{
-    ffi::{c_int, c_long},
+    ffi::{CStr, c_int, c_long},
     io,
+    process::{Command, Stdio},
 };
 
 use super::{Findings, Verdict};
@@ -39,16 +40,11 @@ fn call(number: c_long, args: [c_long; 6]) -> i32 {
     let [first, second, third, fourth, fifth, sixth] = args;
     // SAFETY: every caller passes integers and null pointers only, so that no memory of ours can be touched; the
     // calls that act without memory act on nothing (descriptor -1, process 0, flags 0) or end with this process.
-    let result = unsafe { syscall(number, first, second, third, fourth, fifth, sixth) };
-    if result >= 0 {
-        0
-    } else {
-        io::Error::last_os_error().raw_os_error().unwrap_or_default()
-    }
+    error_of(unsafe { syscall(number, first, second, third, fourth, fifth, sixth) })
 }
 
 /// Expects each call to be refused as a call, whatever its arguments.
-fn refused(calls: &[Call]) -> Verdict {
+pub(super) fn refused(calls: &[Call]) -> Verdict {
     let mut findings = Findings::default();
     for one in calls.iter().filter(|one| number(**one) != 0) {
         let error = call(number(*one), [0; 6]);
@@ -142,6 +138,8 @@ pub(super) fn no_io_uring(_: &[String]) -> Verdict {
         ("io_uring_setup", 425, 425),
         ("io_uring_enter", 426, 426),
         ("io_uring_register", 427, 427),
+        ("io_setup", 206, 0),
+        ("io_submit", 209, 2),
     ])
 }
 
@@ -217,6 +215,143 @@ pub(super) fn no_terminal_injection(_: &[String]) -> Verdict {
     findings.verdict("ways to type into a terminal refused")
 }
 
+/// The same machine has other doors to its kernel: the x32 numbers, and the gate of 32-bit programs.
+pub(super) fn no_foreign_calls(_: &[String]) -> Verdict {
+    let mut findings = Findings::default();
+    for way in ["x32", "gate"] {
+        // In a process of its own, because the answer may be its death.
+        let child = Command::new("/proc/self/exe")
+            .args(["probe", "actor", "foreign-call", way])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output()
+            .map_err(|error| format!("no process could be started: {error}"))?;
+        findings.expect(child.status.code() != Some(0), || {
+            format!("a call by way of {way} was answered")
+        });
+    }
+    findings.verdict("foreign ways to call the kernel closed")
+}
+
+/// Asks for its process id in a foreign way; whether it was told.
+pub(super) fn foreign_call(way: &str) -> bool {
+    const GETPID: c_long = 39;
+    const X32: c_long = 0x4000_0000;
+    match way {
+        "x32" => cfg!(target_arch = "x86_64") && call(X32 | GETPID, [0; 6]) == 0,
+        "gate" => old_call() > 0,
+        _ => false,
+    }
+}
+
+/// Asks for its process id as a 32-bit program would.
+#[cfg(target_arch = "x86_64")]
+fn old_call() -> i64 {
+    let mut answer: i64 = 20;
+    // SAFETY: the 32-bit `getpid` takes no argument and touches no memory; the gate keeps every other register but
+    // r8 to r11, which are named as lost.
+    unsafe {
+        std::arch::asm!(
+            "int 0x80",
+            inout("rax") answer,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+        );
+    }
+    answer
+}
+
+/// Other machines have no such gate.
+#[cfg(not(target_arch = "x86_64"))]
+fn old_call() -> i64 {
+    -1
+}
+
+/// More of the machine than its share: a negative nice value, real-time scheduling, a real-time disk queue.
+pub(super) fn no_priority(_: &[String]) -> Verdict {
+    const FIFO: c_long = 1;
+    const REAL_TIME_DISK: c_long = 1 << 13;
+    let mut findings = Findings::default();
+    let nice = call(number(("setpriority", 141, 140)), [0, 0, -5, 0, 0, 0]);
+    findings.expect(nice != 0, || "the nice value could be lowered".to_owned());
+    let priority: c_int = 1;
+    let scheduler = number(("sched_setscheduler", 144, 119));
+    // SAFETY: `priority` is a `sched_param` and lives across the call, which only reads it.
+    let result = unsafe { syscall(scheduler, 0 as c_long, FIFO, &raw const priority) };
+    findings.expect(result < 0, || "real-time scheduling could be had".to_owned());
+    let disk = call(number(("ioprio_set", 251, 30)), [1, 0, REAL_TIME_DISK, 0, 0, 0]);
+    findings.expect(disk != 0, || "the disk could be had first".to_owned());
+    findings.verdict("ways to more than a share refused")
+}
+
+const IPC_CREAT: c_long = 0o1000;
+
+/// Makes a System V shared memory; returns the error number, 0 for success.
+pub(super) fn make_shared_memory(key: i64) -> i32 {
+    call(
+        number(("shmget", 29, 194)),
+        [key, 4096, IPC_CREAT | 0o666, 0, 0, 0],
+    )
+}
+
+/// Makes a System V semaphore; returns the error number, 0 for success.
+pub(super) fn make_semaphore(key: i64) -> i32 {
+    call(number(("semget", 64, 190)), [key, 1, IPC_CREAT | 0o666, 0, 0, 0])
+}
+
+/// Looks for a System V shared memory; returns the error number, 0 when it was found.
+pub(super) fn find_shared_memory(key: i64) -> i32 {
+    call(number(("shmget", 29, 194)), [key, 0, 0, 0, 0, 0])
+}
+
+/// Looks for a System V semaphore; returns the error number, 0 when it was found.
+pub(super) fn find_semaphore(key: i64) -> i32 {
+    call(number(("semget", 64, 190)), [key, 0, 0, 0, 0, 0])
+}
+
+/// Asks for a mount to be made writable; returns the error number, 0 for success.
+pub(super) fn remount_writable(place: &CStr) -> i32 {
+    const REMOUNT_BIND: c_long = 0x20 | 0x1000;
+    let none = std::ptr::null::<u8>();
+    // SAFETY: `place` is a C string that lives across the call, and the other pointers are null; the kernel reads.
+    let result = unsafe {
+        let number = number(("mount", 165, 40));
+        syscall(number, none, place.as_ptr(), none, REMOUNT_BIND, none)
+    };
+    error_of(result)
+}
+
+/// Asks for a mount to be taken away; returns the error number, 0 for success.
+pub(super) fn unmount(place: &CStr) -> i32 {
+    const DETACH: c_long = 2;
+    // SAFETY: `place` is a C string that lives across the call; the kernel only reads it.
+    error_of(unsafe { syscall(number(("umount2", 166, 39)), place.as_ptr(), DETACH) })
+}
+
+/// Asks for a file to carry every capability; returns the error number, 0 for success.
+pub(super) fn give_file_capability(path: &CStr) -> i32 {
+    /// `struct vfs_cap_data`, revision 2, effective, with every capability that fits.
+    const ALL: [u32; 5] = [0x0200_0001, u32::MAX, 0, 0x1ff, 0];
+    // SAFETY: both strings and the array live across the call, which only reads as many bytes as it is told.
+    error_of(unsafe {
+        syscall(
+            number(("setxattr", 188, 5)),
+            path.as_ptr(),
+            c"security.capability".as_ptr(),
+            ALL.as_ptr(),
+            size_of_val(&ALL),
+            0 as c_long,
+        )
+    })
+}
+
+fn error_of(result: c_long) -> i32 {
+    if result >= 0 {
+        0
+    } else {
+        io::Error::last_os_error().raw_os_error().unwrap_or_default()
+    }
+}
+
 /// Opens a socket of any kind and returns its error number, 0 for success.
 pub(super) fn socket(family: c_int, kind: c_int, protocol: c_int) -> i32 {
     let number = number(("socket", 41, 198));
@@ -229,11 +364,11 @@ pub(super) fn kill(pid: i32, signal: c_int) -> i32 {
 }
 
 /// Makes a device node and returns the error number, 0 for success. `path` ends with a zero byte.
-pub(super) fn make_device(path: &std::ffi::CStr, mode: u32, major: u32, minor: u32) -> i32 {
+pub(super) fn make_device(path: &CStr, mode: u32, major: u32, minor: u32) -> i32 {
     const AT_FDCWD: c_long = -100;
     let device = c_long::from((major << 8) | minor);
     // SAFETY: `path` is a C string that lives across the call; the kernel only reads it.
-    let result = unsafe {
+    error_of(unsafe {
         syscall(
             number(("mknodat", 259, 33)),
             AT_FDCWD,
@@ -241,10 +376,5 @@ pub(super) fn make_device(path: &std::ffi::CStr, mode: u32, major: u32, minor: u
             c_long::from(mode),
             device,
         )
-    };
-    if result >= 0 {
-        0
-    } else {
-        io::Error::last_os_error().raw_os_error().unwrap_or_default()
-    }
+    })
 }

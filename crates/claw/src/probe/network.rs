@@ -49,6 +49,25 @@ fn unreachable(address: IpAddr, port: u16) -> Verdict {
     }
 }
 
+/// The arguments are ports on which the host, and a neighbour, listen at their own loopback.
+pub(super) fn host_loopback_unreachable(ports: &[String]) -> Verdict {
+    let mut findings = Findings::default();
+    for port in ports.iter().filter_map(|port| port.parse::<u16>().ok()) {
+        for address in [
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V4(Ipv4Addr::new(127, 64, 0, 1)),
+            IpAddr::V6(Ipv6Addr::LOCALHOST),
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        ] {
+            let reached = unreachable(address, port);
+            let why = reached.as_ref().err().cloned();
+            findings.expect(reached.is_ok(), || why.unwrap_or_default());
+        }
+    }
+    findings.expect(!ports.is_empty(), || "no port was named to try".to_owned());
+    findings.verdict("attempts; the loopback of others is not this cage's")
+}
+
 pub(super) fn no_metadata_service(_: &[String]) -> Verdict {
     unreachable(Ipv4Addr::new(169, 254, 169, 254).into(), 80)?;
     unreachable(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254).into(), 80)

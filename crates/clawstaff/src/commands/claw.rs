@@ -1,6 +1,7 @@
 //! `clawstaff claw`: the Claws, their lives and their revisions.
 
 mod live;
+mod selftest;
 
 use std::path::PathBuf;
 
@@ -102,9 +103,9 @@ pub(crate) enum Command {
     Logs(live::LogsArgs),
     /// Run the escape and egress probes inside a live cage, on the runner's host; recorded
     #[command(
-        after_help = "Example:\n  clawstaff claw selftest support-triage\n\nExit code 6 if any probe did not hold."
+        after_help = "Examples:\n  clawstaff claw selftest support-triage\n  clawstaff claw selftest support-triage --report review.md\n\nExit code 6 if any probe did not hold."
     )]
-    Selftest(Named),
+    Selftest(selftest::Args),
     /// Run a command inside a live cage, on the runner's host; recorded
     #[command(after_help = "Example:\n  clawstaff claw exec support-triage -- /sbin/claw probe list")]
     Exec(live::ExecArgs),
@@ -130,7 +131,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
     match command {
         Command::Logs(args) => return live::logs(context, args).await,
         Command::Exec(args) => return live::exec(context, args).await,
-        Command::Selftest(named) => return live::selftest(context, &named.name).await,
+        Command::Selftest(args) => return selftest::run(context, args).await,
         _ => {}
     }
     let client = context.api()?;

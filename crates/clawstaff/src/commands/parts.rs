@@ -160,6 +160,8 @@ pub(crate) fn runner(context: &Context, args: RunnerArgs) -> Result<(), Failure>
         exec: !args.no_exec,
     };
     follow_supervisor()?;
+    let confined = clawstaff_runner::confine_process();
+    confined.map_err(|error| Failure::failed(format!("the runner: {}", chain(&error))))?;
     serve("the runner", |shutdown| clawstaff_runner::run(config, shutdown))
 }
 
@@ -181,7 +183,7 @@ where
     F: Future<Output = Result<(), E>>,
 {
     log();
-    // Control plane and gateway are confined by now, while there was one thread: the runtime's inherit that.
+    // The part is confined by now, while there was one thread: the runtime's inherit that.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -1,4 +1,4 @@
-//! What needs the runner's own host: output of a cage, a command in it, and the selftest.
+//! What needs the runner's own host: output of a cage, and a command in it.
 //!
 //! These go to the runner's socket and not through the control plane, because what a cage prints is content.
 
@@ -6,19 +6,14 @@ use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use bytes::Bytes;
-use clawstaff_runner::local::{ExecAnswer, ExecRequest, ProbeAnswer, cage_path};
+use clawstaff_runner::local::{ExecAnswer, ExecRequest, cage_path};
 use clawstaff_types::ClawName;
 use http::Method;
 
-use crate::{
-    client::Client,
-    context::Context,
-    failure::{Exit, Failure},
-    output::{self, Cell},
-};
+use crate::{client::Client, context::Context, failure::Failure, output};
 
 /// How long a command in a cage, or all probes together, may take.
-const PATIENCE: Duration = Duration::from_mins(10);
+pub(super) const PATIENCE: Duration = Duration::from_mins(10);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct LogsArgs {
@@ -91,29 +86,6 @@ async fn run_in(
 ) -> Result<ExecAnswer, Failure> {
     let request = ExecRequest { argv, timeout_secs };
     runner.post(&cage_path(claw, "exec"), &request).await
-}
-
-pub(super) async fn selftest(context: &Context, claw: &ClawName) -> Result<(), Failure> {
-    let runner = context.runner()?.patient(PATIENCE);
-    let answers: Vec<ProbeAnswer> = runner.post_empty(&cage_path(claw, "selftest")).await?;
-    context
-        .output
-        .list(&answers, &["PROBE", "HELD", "DETAIL"], |answer| {
-            vec![
-                Cell::new(&answer.probe),
-                Cell::tinted(if answer.held { "yes" } else { "no" }),
-                Cell::new(&answer.detail),
-            ]
-        })?;
-    let broken = answers.iter().filter(|answer| !answer.held).count();
-    if broken == 0 && !answers.is_empty() {
-        return Ok(());
-    }
-    let message = format!(
-        "{broken} of {} probes did not hold in the cage of `{claw}`",
-        answers.len()
-    );
-    Err(Failure::new(Exit::Verification, message).hint("`clawstaff doctor` says what this host lacks"))
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, Failure> {
