@@ -35,3 +35,4 @@ pub(crate) mod recover;
 pub(crate) mod spec;
 pub(crate) mod status;
 pub(crate) mod validate;
+pub(crate) mod watch;

@@ -50,6 +50,19 @@ pub enum RunError {
     /// The own audit log could not be opened, or is not what it was.
     #[error("the control plane's own audit log cannot be used: {0}")]
     OwnLog(String),
+    /// The key of the own log is gone.
+    #[error(
+        "`{key}` is missing, but the log that it signs is in `{log}`: put the key back from a backup, or move the log's folder away to begin another one"
+    )]
+    KeyMissing {
+        /// The key's file.
+        key: PathBuf,
+        /// The log's folder.
+        log: PathBuf,
+    },
+    /// The own log had failed and its disk can be written again: the process must start anew to go on with it.
+    #[error("the audit log had failed ({0}) and can be written again: start the control plane anew")]
+    Again(String),
     /// The built-in connectors do not load.
     #[error("the connectors cannot be loaded: {0}")]
     Connectors(String),

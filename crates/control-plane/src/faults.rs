@@ -5,8 +5,9 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use clawstaff_api::people::{AuditPage, AuditRecord};
@@ -28,12 +29,14 @@ use crate::{Config, RunError, run::run_in};
 #[derive(Debug, Clone)]
 struct Failing {
     writes_left: Arc<AtomicI64>,
+    hangs: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
 struct FailingFile {
     file: Box<dyn DiskFile>,
     writes_left: Option<Arc<AtomicI64>>,
+    hangs: Arc<AtomicBool>,
 }
 
 impl Failing {
@@ -42,6 +45,7 @@ impl Failing {
         Box::new(FailingFile {
             file,
             writes_left: journal.then(|| Arc::clone(&self.writes_left)),
+            hangs: Arc::clone(&self.hangs),
         })
     }
 }
@@ -101,6 +105,9 @@ impl DiskFile for FailingFile {
         self.file.allocate(bytes)
     }
     fn sync_data(&self) -> io::Result<()> {
+        while self.writes_left.is_some() && self.hangs.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         self.file.sync_data()
     }
 }
@@ -116,6 +123,7 @@ impl Bench {
     async fn start(dir: tempfile::TempDir) -> Self {
         let disk = Failing {
             writes_left: Arc::new(AtomicI64::new(i64::MAX)),
+            hangs: Arc::default(),
         };
         let config = Config {
             data: dir.path().to_owned(),
@@ -220,4 +228,73 @@ async fn an_outcome_that_cannot_be_recorded_is_said_and_shows_as_unknown_after_t
     let records = bench.records().await;
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].event.outcome, Some(Outcome::Unknown));
+}
+
+#[tokio::test]
+async fn while_the_disk_hangs_changes_are_refused_within_a_bound_and_reading_goes_on() {
+    let bench = Bench::start(tempfile::tempdir().unwrap()).await;
+    bench.disk.hangs.store(true, Ordering::SeqCst);
+    let refused = tokio::time::timeout(Duration::from_secs(20), bench.add_guardrail("during")).await;
+    let (status, body) = refused.unwrap();
+    assert_eq!(status, 503, "{body}");
+    assert!(
+        body.contains("within 5 s") && body.contains("nothing was changed"),
+        "{body}"
+    );
+    assert!(bench.guardrails().await.is_empty(), "reading goes on");
+    bench.disk.hangs.store(false, Ordering::SeqCst);
+    while bench.add_guardrail("after").await.0 != 200 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.guardrails().await, ["after"]);
+    let records = bench.records().await;
+    let during = records
+        .iter()
+        .find(|record| record.event.guardrails[0].as_str() == "during");
+    assert_eq!(
+        during.unwrap().event.outcome,
+        Some(Outcome::Refused),
+        "{records:?}"
+    );
+}
+
+#[tokio::test]
+async fn once_a_broken_disk_can_be_written_the_process_starts_anew_and_tells_what_was_lost() {
+    let bench = Bench::start(tempfile::tempdir().unwrap()).await;
+    assert_eq!(bench.add_guardrail("before").await.0, 200);
+    bench.disk.writes_left.store(0, Ordering::SeqCst);
+    assert_eq!(bench.add_guardrail("during").await.0, 503);
+    assert_eq!(bench.send("POST", "/logout", "").await.0, 503);
+    assert_eq!(bench.guardrails().await, ["before"], "reading goes on");
+    bench.disk.writes_left.store(i64::MAX, Ordering::SeqCst);
+    let ended = tokio::time::timeout(Duration::from_mins(1), bench.running).await;
+    let ended = ended.unwrap().unwrap();
+    assert!(matches!(ended, Err(RunError::Again(_))), "{ended:?}");
+    let bench = Bench::start(bench.dir).await;
+    assert_eq!(bench.add_guardrail("after").await.0, 200);
+    let (_, gaps) = bench.send("GET", "/v1/audit?kind=audit.gap", "").await;
+    let gaps = serde_json::from_str::<AuditPage>(&gaps).unwrap().records;
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!(gaps[0].event.facts["lost"], "1");
+}
+
+#[tokio::test]
+async fn without_the_logs_key_nothing_starts_and_no_other_key_is_made() {
+    let bench = Bench::start(tempfile::tempdir().unwrap()).await;
+    assert_eq!(bench.add_guardrail("before").await.0, 200);
+    bench.shutdown.cancel();
+    bench.running.await.unwrap().unwrap();
+    let key = bench.dir.path().join("control/log.key");
+    std::fs::remove_file(&key).unwrap();
+    let config = Config {
+        data: bench.dir.path().to_owned(),
+        listen: None,
+        login_uids: Vec::new(),
+        inspectable: false,
+    };
+    let error = run_in(config, Environment::default(), CancellationToken::new())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("put the key back"), "{error}");
+    assert!(!key.exists());
 }

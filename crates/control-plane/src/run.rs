@@ -27,6 +27,8 @@ use crate::{
         ownlog::close_unfinished,
         problem::chain,
         publish::{Published, StateSigner},
+        record::Recorder,
+        watch::{Watch, take_count},
     },
     confine::confine,
     http::{self, Logins, doorbook::Doorbook},
@@ -143,18 +145,34 @@ async fn serve_all(
     tcp: Option<std::net::TcpListener>,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
+    let disk = Arc::clone(&environment.disk);
+    let shutdown = shutdown.child_token();
     let app = open(&places, environment, &shutdown).await?;
     let logins = Logins {
         uids: logins(config),
         dashboard: keys::dashboard_token(&places.home("dashboard.token"))?,
         nodes: places.home("nodes.json"),
     };
-    let book = Doorbook::new(app.log.clone());
+    let book = Doorbook::new(app.recorder.clone());
     let doors = (Arc::clone(&book), Arc::new(logins));
     let people = http::people(Arc::clone(&app), doors.clone())?;
     let nodes = http::nodes(Arc::clone(&app), doors)?;
     let listeners = Listeners::open(&places, tcp)?;
     let indexing = tokio::spawn(Arc::clone(&app).index_own_log());
+    let watching = tokio::spawn({
+        let watch = Watch {
+            recorder: app.recorder.clone(),
+            disk,
+            folder: places.home("log"),
+            lost: places.home("lost"),
+        };
+        let shutdown = shutdown.clone();
+        async move {
+            let why = watch.over(shutdown.clone()).await;
+            shutdown.cancel();
+            why
+        }
+    });
     let counting = tokio::spawn(book.count_refusals(shutdown.clone()));
     let tcp = async {
         if let Some(listener) = listeners.tcp {
@@ -175,7 +193,10 @@ async fn serve_all(
             .map_err(|error| RunError::Runtime(error.to_string()))?;
     }
     app.store.close().await;
-    Ok(())
+    let again = watching
+        .await
+        .map_err(|error| RunError::Runtime(error.to_string()))?;
+    again.map_or(Ok(()), |why| Err(RunError::Again(why)))
 }
 
 /// Root and the process' own uid may always log in: both can read the database anyway.
@@ -215,8 +236,10 @@ async fn open(
     let snapshot = store.snapshot().await.map_err(RunError::Store)?;
     let published = Published::of(&snapshot, &signer).map_err(|problem| RunError::Start(problem.0.detail))?;
     let newest = store.newest_change().await.map_err(RunError::Store)?;
+    let recorder = Recorder::new(log.clone(), take_count(&places.home("lost")));
     let app = App {
         store,
+        recorder,
         log,
         log_key,
         catalogue,
@@ -234,12 +257,17 @@ async fn open(
         shutdown: shutdown.clone(),
     };
     app.check_own_log().await?;
+    app.recorder.tell_lost().await;
     Ok(Arc::new(app))
 }
 
 /// Opens the own log and closes what the last process left open in it.
 async fn open_log(places: &Places, environment: Environment) -> Result<(Log, SigningKey), RunError> {
-    let seed: Secret<[u8; 32]> = keys::seed(&places.home("log.key"))?;
+    let (key, log) = (places.home("log.key"), places.home("log"));
+    if !key.exists() && log.join("journal").exists() {
+        return Err(RunError::KeyMissing { key, log });
+    }
+    let seed: Secret<[u8; 32]> = keys::seed(&key)?;
     let key = || SigningKey::from_bytes(ORIGIN, seed.expose_secret()).map_err(|_| RunError::Crypto);
     let options = Options {
         dir: places.home("log"),

@@ -268,7 +268,7 @@ async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let layout = Layout::of(&config.data);
-    let (log_key, node_key) = log_keys(&layout.keys.join("log.key"))?;
+    let (log_key, node_key) = log_keys(&layout.keys.join("log.key"), &layout.own.join("log"))?;
     let log_vkey = log_key.vkey();
     let (log, left) = open_log(&layout, log_key)?;
     recovery::settle(&log, &left).await?;
@@ -351,12 +351,16 @@ fn open_approvals(dir: &Path) -> Result<Approvals, RunError> {
 }
 
 /// The log's key twice: for the log, and for checkpoints of batches on their way to the control plane.
-fn log_keys(path: &Path) -> Result<(SigningKey, SigningKey), RunError> {
+fn log_keys(path: &Path, log: &Path) -> Result<(SigningKey, SigningKey), RunError> {
     let file = |source| RunError::File {
         path: path.to_owned(),
         source,
     };
     if !path.exists() {
+        if log.join("journal").exists() {
+            let why = "it is missing, but there is a log that it signs: put it back from a backup, or move the log's folder away to begin another one";
+            return Err(file(io::Error::other(why)));
+        }
         let fresh = SigningKey::generate(ORIGIN)?;
         inbox::replace(path, fresh.to_bytes().expose_secret()).map_err(file)?;
     }

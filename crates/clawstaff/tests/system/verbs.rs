@@ -36,6 +36,7 @@ const VERBS: &[Row] = &[
     Row("completion", "completion bash", OFFLINE),
     Row("man", "man", OFFLINE),
     Row("connector check", "", OFFLINE),
+    Row("image build", "", OFFLINE),
     // The first request of this member is its login; `whoami` is what it is used with.
     Row("whoami", "whoami", Record("auth.login")),
     Row("secret set", "secret set later", Record("secret.set")),

@@ -13,7 +13,6 @@ use super::{
     context::{App, CONTROL_LOG, GATEWAY_LOG},
     event,
     problem::Problem,
-    record,
 };
 
 const DEFAULT_LIMIT: u32 = 100;
@@ -77,14 +76,14 @@ impl App {
     /// Forgets the index and makes it again from the logs: the own one at once, the gateway's as it is pushed again.
     /// What is known of the logs stays, and every entry must be the one that was taken in before.
     pub(crate) async fn rebuild_index(&self, by: &MemberId) -> Result<Vec<LogView>, Problem> {
-        let intents = record::intend(&self.log, vec![event::index(by)]).await?;
+        let intents = self.recorder.intend(vec![event::index(by)]).await?;
         let cleared = self.clear_index().await;
         let outcome = match &cleared {
             Ok(()) => Outcome::Succeeded,
             Err(_) => Outcome::Failed,
         };
         // The outcome is a new entry, and with it the own log is indexed from its beginning.
-        record::settle(&self.log, intents, outcome).await?;
+        self.recorder.settle(intents, outcome).await?;
         cleared?;
         self.checkpoints().await
     }

@@ -18,7 +18,6 @@ use super::{
     mint::Mint,
     plan::{Plan, Step},
     problem::Problem,
-    record,
 };
 
 /// A plan, and what the caller gets once it is done.
@@ -66,16 +65,17 @@ impl App {
         }
         let expected = now.revision.saturating_add(1);
         let events = plan.events.into_iter().map(|event| in_revision(event, expected));
-        let intents = record::intend(&self.log, events.collect()).await?;
+        let intents = self.recorder.intend(events.collect()).await?;
         let revision = match self.commit(&plan.steps, &plan.by, at).await {
             Ok(revision) => revision,
             Err(problem) => {
-                record::settle(&self.log, intents, Outcome::Failed).await?;
+                self.recorder.settle(intents, Outcome::Failed).await?;
                 return Err(problem);
             }
         };
         let published = self.publish().await;
-        record::settle(&self.log, intents, Outcome::Succeeded)
+        self.recorder
+            .settle(intents, Outcome::Succeeded)
             .await
             .map_err(|problem| done_but_unrecorded(&problem))?;
         published.map(|()| revision)

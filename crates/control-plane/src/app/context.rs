@@ -8,7 +8,10 @@ use clawstaff_store::Store;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::publish::{Published, StateSigner};
+use super::{
+    publish::{Published, StateSigner},
+    record::Recorder,
+};
 
 /// The short name of the gateway's log in ids, and of our own.
 pub(crate) const GATEWAY_LOG: &str = "gateway";
@@ -18,8 +21,10 @@ pub(crate) const CONTROL_LOG: &str = "control";
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) store: Store,
-    /// The control plane's own log.
+    /// The control plane's own log, for reading.
     pub(crate) log: Log,
+    /// The way into it.
+    pub(crate) recorder: Recorder,
     /// Signs that log's checkpoints; also cosigns the gateway's.
     pub(crate) log_key: SigningKey,
     pub(crate) catalogue: Catalogue,

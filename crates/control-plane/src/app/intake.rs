@@ -27,7 +27,7 @@ use super::{
     context::{App, GATEWAY_LOG},
     merge::{Source, settle},
     problem::Problem,
-    record::{self, SYSTEM},
+    record::SYSTEM,
 };
 use crate::frontier::Frontier;
 
@@ -214,7 +214,7 @@ impl App {
         for kind in [EventKind::AuditGap, EventKind::IncidentOpened] {
             let mut event = Event::new(kind, Actor::System(SYSTEM.to_owned()));
             event.reason = Some(text.chars().take(300).collect());
-            record::fact(&self.log, event).await?;
+            self.recorder.fact(event).await?;
         }
         Ok(())
     }

@@ -12,7 +12,6 @@ use super::{
     event,
     problem::Problem,
     publish::Published,
-    record,
 };
 
 /// How long a node waits for news before it asks again.
@@ -46,13 +45,13 @@ impl App {
 
     /// The gateway says something new of itself. Its keys are what it is believed by, so that is on record.
     async fn introduce(&self, before: Option<&GatewayHello>, hello: &GatewayHello) -> Result<(), Problem> {
-        let intents = record::intend(&self.log, vec![event::gateway(before, hello)]).await?;
+        let intents = self.recorder.intend(vec![event::gateway(before, hello)]).await?;
         let kept = self.keep_hello(hello).await;
         let outcome = match &kept {
             Ok(()) => Outcome::Succeeded,
             Err(_) => Outcome::Failed,
         };
-        record::settle(&self.log, intents, outcome).await?;
+        self.recorder.settle(intents, outcome).await?;
         kept
     }
 

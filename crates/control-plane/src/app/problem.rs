@@ -82,10 +82,35 @@ impl From<NameError> for Problem {
     }
 }
 
+/// No record, no change: what is to be done about it depends on why.
 impl From<AppendError> for Problem {
     fn from(error: AppendError) -> Self {
         tracing::error!(error = %chain(&error), "the audit log cannot be written");
-        Self::unavailable("the audit log cannot be written, so nothing was changed")
-            .hint("make room on the disk of the control plane's data directory, then try again")
+        let (why, hint) = match error {
+            AppendError::Busy => ("is busy", "try again in a moment"),
+            AppendError::NoSpace => (
+                "has no space left",
+                "make room on the disk of the control plane's data directory; it goes on by itself",
+            ),
+            AppendError::Slow { .. } => (
+                "is not written in time",
+                "look at the disk of the control plane's data directory; it goes on by itself",
+            ),
+            AppendError::ClockJumped { .. } => (
+                "waits whether the clock stays where it jumped to",
+                "it goes on by itself within seconds",
+            ),
+            AppendError::Stopped { .. } => (
+                "cannot be written",
+                "look at the disk of the control plane's data directory; once it can be written, the control plane starts anew by itself",
+            ),
+            AppendError::TooLarge { .. }
+            | AppendError::Malformed { .. }
+            | AppendError::NoSuchIntent { .. } => (
+                "cannot hold this record",
+                "this is a fault of the control plane; its own messages say more",
+            ),
+        };
+        Self::unavailable(format!("the audit log {why}, so nothing was changed")).hint(hint)
     }
 }

@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use clawstaff_audit::Log;
 use clawstaff_types::{Actor, Event, EventKind, MemberId, Outcome};
 use tokio::time::Instant;
 
@@ -20,7 +19,7 @@ use crate::{
     app::{
         permission::{Permission, Role},
         problem::Problem,
-        record,
+        record::Recorder,
     },
     serve::Peer,
 };
@@ -62,7 +61,7 @@ impl Via {
 /// The book at the door.
 #[derive(Debug)]
 pub(crate) struct Doorbook {
-    log: Log,
+    recorder: Recorder,
     seen: Mutex<HashMap<(MemberId, Via), Instant>>,
     pace: Mutex<Pace>,
 }
@@ -76,14 +75,14 @@ struct Pace {
 }
 
 impl Doorbook {
-    pub(crate) fn new(log: Log) -> Arc<Self> {
+    pub(crate) fn new(recorder: Recorder) -> Arc<Self> {
         let pace = Pace {
             left: BURST,
             at: Instant::now(),
             uncounted: 0,
         };
         Arc::new(Self {
-            log,
+            recorder,
             seen: Mutex::default(),
             pace: Mutex::new(pace),
         })
@@ -96,7 +95,7 @@ impl Doorbook {
             return;
         }
         let event = login(caller, via);
-        let recorded = tokio::time::timeout(PATIENCE, record::fact(&self.log, event)).await;
+        let recorded = tokio::time::timeout(PATIENCE, self.recorder.fact(event)).await;
         if !matches!(recorded, Ok(Ok(()))) {
             self.seen().remove(&key);
         }
@@ -107,7 +106,7 @@ impl Doorbook {
     /// # Errors
     /// When it cannot be recorded; then it gets no cookie.
     pub(crate) async fn logged_in(&self, caller: &Caller) -> Result<(), Problem> {
-        record::fact(&self.log, login(caller, Via::Browser)).await?;
+        self.recorder.fact(login(caller, Via::Browser)).await?;
         self.knows(&(caller.member.clone(), Via::Browser));
         Ok(())
     }
@@ -119,7 +118,7 @@ impl Doorbook {
     pub(crate) async fn logged_out(&self, caller: &Caller) -> Result<(), Problem> {
         let mut event = Event::new(EventKind::AuthLogout, actor(caller));
         event.outcome = Some(Outcome::Succeeded);
-        record::fact(&self.log, event).await?;
+        self.recorder.fact(event).await?;
         self.seen().remove(&(caller.member.clone(), Via::Browser));
         Ok(())
     }
@@ -152,7 +151,7 @@ impl Doorbook {
         if let Some(more) = taken {
             count(&mut event, more);
             // Refused it is, with or without a record.
-            let recorded = tokio::time::timeout(PATIENCE, record::fact(&self.log, event)).await;
+            let recorded = tokio::time::timeout(PATIENCE, self.recorder.fact(event)).await;
             if matches!(recorded, Ok(Err(_))) {
                 self.pace().uncounted += more + 1;
             }
@@ -179,7 +178,7 @@ impl Doorbook {
         event.outcome = Some(Outcome::Refused);
         event.reason = Some("refusals above the pace at which they are recorded one by one".to_owned());
         count(&mut event, more);
-        if record::fact(&self.log, event).await.is_err() {
+        if self.recorder.fact(event).await.is_err() {
             self.pace().uncounted += more;
         }
     }
