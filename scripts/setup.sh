@@ -2,7 +2,7 @@
 # Installs what building and testing ClawStaff need on Debian 12, and says so before it does:
 # a C compiler, e2fsprogs (storage of cages), a Docker engine, curl, python3, git, nodejs and a JVM (software in cages), chromium (the
 # dashboard in a browser), strace (failing system calls, and which ones software needs), Go with x/mod (a second opinion on the log),
-# cargo-nextest, cargo-deny.
+# rsyslog (a receiver of the audit log), two Python packages that decode and sign as others do, cargo-nextest, cargo-deny.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,6 +27,9 @@ need chromium chromium
 need strace strace
 need go golang-go
 [ -d /usr/share/gocode/src/golang.org/x/mod/sumdb/tlog ] || missing+=(golang-golang-x-mod-dev)
+need rsyslogd rsyslog
+[ -e /usr/lib/"$(uname -m)"-linux-gnu/rsyslog/lmnsd_gtls.so ] || missing+=(rsyslog-gnutls)
+python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then
     echo "installing from Debian: ${missing[*]}"
     $sudo apt-get update -q
@@ -39,3 +42,9 @@ tool() {
 }
 tool cargo-nextest 0.9.143
 tool cargo-deny 0.20.2
+python=$HOME/.cache/clawstaff/test-python
+if ! "$python/bin/python" -c 'import botocore, opentelemetry.proto' 2>/dev/null; then
+    echo "installing with pip into $python: opentelemetry-proto, botocore"
+    python3 -m venv "$python"
+    "$python/bin/pip" install -q opentelemetry-proto==1.45.0 botocore==1.44.8
+fi

@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clawstaff-cage-contract", &["clawstaff-types"]),
     ("clawstaff-policy", &["clawstaff-types"]),
     ("clawstaff-audit", &["clawstaff-types"]),
+    ("clawstaff-export", &["clawstaff-types", "clawstaff-audit"]),
     ("clawstaff-connectors", &["clawstaff-types"]),
     ("clawstaff-api", &["clawstaff-types"]),
     (
@@ -28,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "clawstaff-types",
             "clawstaff-policy",
             "clawstaff-audit",
+            "clawstaff-export",
             "clawstaff-connectors",
             "clawstaff-vault",
             "clawstaff-api",
@@ -53,6 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "clawstaff-api",
             "clawstaff-policy",
             "clawstaff-audit",
+            "clawstaff-export",
             "clawstaff-connectors",
             "clawstaff-store",
         ],

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use clawstaff_types::{
     ActionId, ApprovalId, ClawName, ConnectionName, Digest, Grant, GrantId, Guardrail, MemberId, ResourceRef,
+    Sink, SinkName,
     spec::{ClawSpec, Connection, Limits, Sealed},
 };
 use jiff::Timestamp;
@@ -24,6 +25,8 @@ pub const GATEWAY_CONTROL_LOG: &str = "/nodes/v1/gateway/control-log";
 pub const GATEWAY_COSIGNED: &str = "/nodes/v1/gateway/control-log/cosigned";
 /// `POST` [`GatewayStatus`] → 204.
 pub const GATEWAY_STATUS: &str = "/nodes/v1/gateway/status";
+/// `GET ?from=INDEX` → 200 [`ControlEntries`] | 204 after 25 s without news.
+pub const CONTROL_ENTRIES: &str = "/nodes/v1/gateway/control-entries";
 /// `GET ?since=REVISION` → 200 [`RunnerState`] | 204 after 25 s without news.
 pub const RUNNER_STATE: &str = "/nodes/v1/runner/state";
 /// `POST` [`RunnerStatus`] → 204.
@@ -59,6 +62,9 @@ pub struct GatewayState {
     /// What members decided about calls that wait, until the gateway reports it as taken.
     #[serde(default)]
     pub approvals: Vec<MemberDecision>,
+    /// Where the records of the logs are sent.
+    #[serde(default)]
+    pub sinks: Vec<Sink>,
 }
 
 /// One Claw, for the gateway.
@@ -213,6 +219,47 @@ pub struct Cosigned {
     pub checkpoint: String,
 }
 
+/// A run of the control plane's own log, for the gateway's sinks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ControlEntries {
+    /// Its origin.
+    pub origin: String,
+    /// Index of the first leaf; above the one asked for if what was before is pruned.
+    pub from: u64,
+    /// The leaves' JSON, in order.
+    pub leaves: Vec<String>,
+    /// A signed checkpoint; it may cover fewer entries than there are leaves.
+    pub checkpoint: String,
+}
+
+/// How far a sink has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SinkStatus {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: SinkName,
+    /// Per log.
+    pub logs: Vec<SinkProgress>,
+    /// How long the oldest record that is not delivered has waited, in seconds; 0 if none waits.
+    pub lag_seconds: u64,
+    /// Why the last delivery failed, if it did.
+    pub error: Option<String>,
+}
+
+/// How far a sink has come with one log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SinkProgress {
+    /// The log's short name.
+    pub log: String,
+    /// The first index that is not delivered.
+    pub next: u64,
+    /// Records that wait.
+    pub waiting: u64,
+}
+
 /// What a gateway reports.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -234,6 +281,9 @@ pub struct GatewayStatus {
     /// Ids of decisions of the state in force that have had their effect.
     #[serde(default)]
     pub approvals_taken: Vec<ApprovalId>,
+    /// The sinks, and how far each has come.
+    #[serde(default)]
+    pub sinks: Vec<SinkStatus>,
 }
 
 /// What a runner must make so.

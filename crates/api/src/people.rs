@@ -20,6 +20,8 @@
 //! | `GET /v1/audit?…` | [`AuditFilter`] in the query → [`AuditPage`] |
 //! | `GET /v1/audit/tail?…` | the same filter → server-sent events, one [`AuditRecord`] each |
 //! | `POST /v1/audit/rebuild` | → `Vec<LogView>` |
+//! | `GET /v1/audit/export?format=…&…` | the same filter → `jsonl`, `csv`, `ocsf` or `cef`, streamed |
+//! | `GET /v1/audit/sinks` · `POST /v1/audit/sinks` · `DELETE /v1/audit/sinks/{name}` | → `Vec<SinkView>` · [`Sink`] → [`Sink`] · 204 |
 //! | `GET /v1/audit/{id}` | → [`AuditRecord`] |
 //! | `GET /v1/audit/checkpoints` | → `Vec<LogView>` |
 //!
@@ -27,7 +29,7 @@
 
 use clawstaff_types::{
     Access, ActionId, ActionPattern, ApprovalId, ClawName, Conditions, ConnectionName, ConnectorId, Decision,
-    Digest, Event, GrantId, Guardrail, GuardrailName, MemberId, Mode, ResourcePattern, ResourceRef,
+    Digest, Event, GrantId, Guardrail, GuardrailName, MemberId, Mode, ResourcePattern, ResourceRef, Sink,
     spec::{ClawSpec, Connection, Sealed},
 };
 use jiff::Timestamp;
@@ -35,8 +37,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    nodes::{CageStats, Cause, Desired, Phase},
-    shapes::{ClawSpecShape, ConditionsShape, ConnectionShape, EventShape, GuardrailShape, SealedShape},
+    nodes::{CageStats, Cause, Desired, Phase, SinkStatus},
+    shapes::{
+        ClawSpecShape, ConditionsShape, ConnectionShape, EventShape, GuardrailShape, SealedShape, SinkShape,
+    },
 };
 
 /// The caller.
@@ -468,6 +472,17 @@ pub struct AuditRecord {
     #[serde(flatten)]
     #[schema(value_type = EventShape)]
     pub event: Event,
+}
+
+/// A sink and how far it has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SinkView {
+    /// The sink.
+    #[serde(flatten)]
+    #[schema(value_type = SinkShape)]
+    pub sink: Sink,
+    /// How far it has come, once the gateway has said so.
+    pub status: Option<SinkStatus>,
 }
 
 /// A log and how far it is known.

@@ -25,6 +25,28 @@ pub struct ConnectionShape {
     pub base_url: Option<String>,
 }
 
+/// Where the gateway sends every record of the logs.
+#[derive(Debug, ToSchema)]
+#[schema(as = Sink)]
+pub struct SinkShape {
+    /// Its name.
+    pub name: String,
+    /// `syslog`, `webhook`, `otlp`, `s3` or `file`.
+    pub kind: String,
+    /// `host:port` for syslog, an URL for webhook, OTLP and S3, nothing for files.
+    #[schema(required = false)]
+    pub address: String,
+    /// `jsonl`, `csv`, `cef`, `ocsf` or `ocsf-VERSION`.
+    #[schema(nullable = false, required = false)]
+    pub format: Option<String>,
+    /// Certificate authorities (PEM) to trust there instead of the public ones.
+    #[schema(nullable = false, required = false)]
+    pub ca: Option<String>,
+    /// Where its credential is found, never the credential: `vault:sink-NAME`.
+    #[schema(nullable = false, required = false)]
+    pub credential: Option<String>,
+}
+
 /// An organization-wide prohibition that no grant overrides.
 #[derive(Debug, ToSchema)]
 #[schema(as = Guardrail)]

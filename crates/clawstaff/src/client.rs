@@ -5,6 +5,7 @@
 
 mod connect;
 mod events;
+mod pieces;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -17,6 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub(crate) use connect::Endpoint;
 pub(crate) use events::Events;
+pub(crate) use pieces::Pieces;
 
 use crate::failure::{Exit, Failure};
 
@@ -113,6 +115,14 @@ impl Client {
             .await
             .map_err(|_| self.late())??;
         Ok(Events::new(response.into_body()))
+    }
+
+    /// An answer of any length, piece by piece.
+    pub(crate) async fn pieces(&self, path: &str) -> Result<Pieces, Failure> {
+        let response = tokio::time::timeout(self.patience, self.send(Method::GET, path, Bytes::new()))
+            .await
+            .map_err(|_| self.late())??;
+        Ok(Pieces(response.into_body()))
     }
 
     async fn answer<T: DeserializeOwned>(

@@ -10,6 +10,7 @@ mod auth;
 mod catalogue;
 mod claws;
 pub(crate) mod doorbook;
+mod export;
 pub(crate) mod extract;
 mod grants;
 mod guardrails;
@@ -17,6 +18,7 @@ mod headers;
 mod nodes;
 mod problem;
 pub(crate) mod routes;
+mod sinks;
 mod status;
 pub(crate) mod table;
 
@@ -39,7 +41,8 @@ const LOG_BODY: usize = 64 << 20;
 /// Everything that OpenAPI describes.
 pub(crate) mod described {
     pub(crate) use super::{
-        apply::*, approvals::*, audit::*, catalogue::*, claws::*, grants::*, guardrails::*, status::*,
+        apply::*, approvals::*, audit::*, catalogue::*, claws::*, export::*, grants::*, guardrails::*,
+        sinks::*, status::*,
     };
 }
 
@@ -54,6 +57,8 @@ pub(crate) fn people(app: Arc<App>, doors: Doors) -> Result<Router, RunError> {
     let routes = guardrails::routes(routes);
     let routes = approvals::routes(routes);
     let routes = audit::routes(routes);
+    let routes = export::routes(routes);
+    let routes = sinks::routes(routes);
     let routes = dashboard::routes(routes);
     let router = routes.finish()?;
     Ok(router

@@ -13,6 +13,7 @@ mod whole {
     pub(super) mod bench;
     pub(super) mod cosigned;
     pub(super) mod dashboard;
+    pub(super) mod export;
     pub(super) mod intake;
     pub(super) mod lives;
     pub(super) mod login;

@@ -306,5 +306,6 @@ fn state(port: u16) -> GatewayState {
         guardrails: Vec::new(),
         messages: Vec::new(),
         approvals: Vec::new(),
+        sinks: Vec::new(),
     }
 }

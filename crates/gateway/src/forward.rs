@@ -4,7 +4,7 @@
 //! (see [`dial`]). It knows neither policy nor log: holding a [`Credentialed`] is the proof that both agreed.
 
 mod address;
-mod dial;
+pub(crate) mod dial;
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 

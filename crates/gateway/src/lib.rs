@@ -52,13 +52,14 @@ mod mcp;
 mod model;
 mod tls;
 
-// the world around: inbound events, the host, the control plane
+// the world around: inbound events, the host, the control plane, where records are sent
 pub mod confine;
 pub mod inbox;
 pub mod ingress;
 pub mod local;
 pub mod node;
 pub mod run;
+pub mod sinks;
 
 pub use run::{Config, RunError, confine_process, run};
 pub use shared::{CustodyPolicy, Gateway, Parts};

@@ -23,7 +23,7 @@ mod trust;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clawstaff_audit::SigningKey;
-use client::Client;
+pub(crate) use client::Client;
 pub use client::ClientError;
 pub use guardrails::GuardrailsError;
 use states::States;

@@ -34,6 +34,7 @@ use crate::{
     local::{self, Callers},
     node::{self, GuardrailsError, Node, NodeEnd},
     shared::{CustodyPolicy, Gateway, Instance, Parts, StartError},
+    sinks,
 };
 
 /// The log's name and its key's.
@@ -170,6 +171,15 @@ impl Layout {
         Ok(())
     }
 
+    fn sinks(&self) -> sinks::Places {
+        sinks::Places {
+            cursors: self.own.join("sinks"),
+            exports: self.own.join("exports"),
+            socket: self.run.join("nodes.sock"),
+            token: self.own.join("node.token"),
+        }
+    }
+
     fn node(&self) -> node::Paths {
         node::Paths {
             data: self.data.clone(),
@@ -304,6 +314,7 @@ async fn serve(
     tasks.spawn(recovery::report_given_up(Arc::clone(&gateway), ending.clone()));
     tasks.spawn(attend_approvals(Arc::clone(&gateway), ending.clone()));
     tasks.spawn(retry_doors(Arc::clone(&gateway), ending.clone()));
+    tasks.spawn(sinks::run(Arc::clone(&gateway), layout.sinks(), ending.clone()));
     tasks.close();
 
     let ended = node.run(ending.clone()).await;

@@ -26,6 +26,7 @@ use crate::{
     honeytoken::Honeytokens,
     inbox::Inbox,
     limits::Limits,
+    sinks::Board,
     state::{State, StateError},
     tls::Authorities,
     waits::Waits,
@@ -115,6 +116,8 @@ pub struct Gateway {
     pub(crate) custody_file: PathBuf,
     pub(crate) authorities: Authorities,
     pub(crate) doors: Doors,
+    /// How far each sink has come.
+    pub sinks: Board,
 }
 
 impl Gateway {
@@ -141,6 +144,7 @@ impl Gateway {
             approvals: parts.approvals,
             seal_key: parts.seal_key,
             doors: Doors::default(),
+            sinks: Board::default(),
             doors_dir: parts.doors_dir,
             ready: Readiness::default(),
             waits,

@@ -123,6 +123,7 @@ impl State {
             guardrails: Vec::new(),
             messages: Vec::new(),
             approvals: Vec::new(),
+            sinks: Vec::new(),
         })
     }
 

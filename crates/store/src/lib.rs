@@ -26,6 +26,7 @@ mod nodes;
 mod open;
 mod records;
 mod search;
+mod sinks;
 mod snapshot;
 
 pub use change::Change;

@@ -1,12 +1,12 @@
 //! All of the desired state at one revision, read in one transaction.
 
 use clawstaff_api::nodes::{MemberDecision, MemberMessage};
-use clawstaff_types::{ClawName, Guardrail, spec::Connection};
+use clawstaff_types::{ClawName, Guardrail, Sink, spec::Connection};
 use sqlx::Acquire;
 
 use crate::{
     ClawRow, GrantRow, Store, StoreError, approvals, claws, codec::from_column, connections, error::doing,
-    grants, guardrails, messages,
+    grants, guardrails, messages, sinks,
 };
 
 /// The desired state.
@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub messages: Vec<MemberMessage>,
     /// The decisions that the gateway has not taken yet, oldest first.
     pub approvals: Vec<MemberDecision>,
+    /// By name.
+    pub sinks: Vec<Sink>,
 }
 
 impl Snapshot {
@@ -64,6 +66,7 @@ impl Store {
             grants: grants::living(&mut transaction).await?,
             messages: messages::waiting(&mut transaction).await?,
             approvals: approvals::on_their_way(&mut transaction).await?,
+            sinks: sinks::all(&mut transaction).await?,
         };
         transaction.rollback().await.map_err(read())?;
         Ok(snapshot)

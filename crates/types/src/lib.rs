@@ -10,6 +10,7 @@ pub mod grant;
 pub mod id;
 pub mod name;
 pub mod secret;
+pub mod sink;
 pub mod spec;
 pub mod unit;
 
@@ -19,7 +20,8 @@ pub use grant::{Access, Conditions, Decision, Grant, Guardrail, Mode};
 pub use id::{ApprovalId, EventId, GrantId, MemberId};
 pub use name::{
     ActionId, ActionPattern, ClawName, ConnectionName, ConnectorId, GuardrailName, NameError, ResourceKind,
-    ResourcePattern, ResourceRef, SecretName,
+    ResourcePattern, ResourceRef, SecretName, SinkName,
 };
 pub use secret::Secret;
+pub use sink::{Sink, SinkKind};
 pub use unit::ByteSize;

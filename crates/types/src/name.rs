@@ -128,6 +128,10 @@ checked_name!(
     /// The name of a secret in the vault.
     SecretName, "secret name", LABEL_RULE, is_label
 );
+checked_name!(
+    /// The name of a sink, unique in its organization.
+    SinkName, "sink name", LABEL_RULE, is_label
+);
 
 const DOTTED_RULE: &str = "lower-case words of a-z, 0-9 and `_`, joined by `.`, at most 63 characters";
 

@@ -22,5 +22,5 @@ mod store;
 
 pub use files::PrivateFileError;
 pub use reference::ResolveError;
-pub use release::ReleaseError;
+pub use release::{ReleaseError, SINK_PREFIX, SinkSecretError};
 pub use store::{MAX_SECRET, OpenError, SecretInfo, SetOutcome, StoreError, Vault};

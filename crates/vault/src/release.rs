@@ -7,11 +7,14 @@
 use clawstaff_audit::Receipt;
 use clawstaff_policy::Permit;
 use clawstaff_types::{
-    ConnectionName, Secret,
+    ConnectionName, Secret, SecretName, Sink,
     spec::{Connection, CredentialRef},
 };
 
-use crate::{reference::ResolveError, store::Vault};
+use crate::{
+    reference::ResolveError,
+    store::{StoreError, Vault},
+};
 
 /// Why a credential was not released.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,28 @@ pub enum ReleaseError {
         connection: ConnectionName,
         /// The cause.
         source: ResolveError,
+    },
+}
+
+/// What the names of secrets for sinks begin with.
+pub const SINK_PREFIX: &str = "sink-";
+
+/// Why a sink does not get its secret.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkSecretError {
+    /// The record is of something else.
+    #[error("the receipt is not of this sink coming into force")]
+    OtherSink,
+    /// It is a secret for something else.
+    #[error("the secret `{0}` is not this sink's: its name has to begin with `{SINK_PREFIX}`")]
+    NotForSinks(SecretName),
+    /// It could not be read.
+    #[error("cannot read the secret `{name}` from the vault")]
+    Unread {
+        /// The secret.
+        name: SecretName,
+        /// The cause.
+        source: StoreError,
     },
 }
 
@@ -82,6 +107,32 @@ impl Vault {
                 connection: connection.name.clone(),
                 source,
             })
+    }
+
+    /// The secret `name` of a sink, for one whose coming into force `receipt` proves recorded.
+    ///
+    /// Only secrets whose name begins with [`SINK_PREFIX`] are for sinks, so that whoever can say where records go
+    /// cannot have the credential of a tool sent there.
+    ///
+    /// # Errors
+    /// When receipt, sink and name do not belong together, or the value cannot be read.
+    pub fn sink_secret(
+        &self,
+        receipt: &Receipt,
+        sink: &Sink,
+        name: &SecretName,
+    ) -> Result<Secret<String>, SinkSecretError> {
+        if receipt.call() != &sink.digest() {
+            return Err(SinkSecretError::OtherSink);
+        }
+        let named = matches!(&sink.credential, Some(CredentialRef::Vault(own)) if own == name);
+        if !named || !name.as_str().starts_with(SINK_PREFIX) {
+            return Err(SinkSecretError::NotForSinks(name.clone()));
+        }
+        self.read(name).map_err(|source| SinkSecretError::Unread {
+            name: name.clone(),
+            source,
+        })
     }
 
     /// The secret that signs inbound events, for checking their signatures. It is never sent anywhere.

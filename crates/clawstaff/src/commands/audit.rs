@@ -4,9 +4,11 @@ mod bundle;
 mod content;
 mod custody;
 mod evidence;
+mod export;
 mod filter;
 mod logs;
 mod prove;
+mod sink;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -114,6 +116,14 @@ command. There is no way back.")]
 
 Exit code 6 if anything does not verify.")]
     Verify(verify::Args),
+    /// Take records out in another format; that it was done, by whom, is recorded first
+    #[command(after_help = "Examples:
+  clawstaff audit export --format csv --since 7d --to week.csv
+  clawstaff audit export --format ocsf --ocsf-version 1.5 --claw support-triage
+  clawstaff audit export --format cef -f | logger --tcp --server siem.example")]
+    Export(export::Args),
+    #[command(subcommand)]
+    Sink(sink::Command),
 }
 
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
@@ -146,6 +156,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Prove(args) => prove::run(context, &args),
         Command::Bundle(args) => bundle::run(context, &args),
         Command::Verify(args) => verify::run(context, args),
+        Command::Export(args) => export::run(context, args).await,
+        Command::Sink(command) => sink::run(context, command).await,
     }
 }
 

@@ -133,6 +133,22 @@ const VERBS: &[Row] = &[
         "audit erase claw:weekly-report",
         Record("audit.erase"),
     ),
+    Row(
+        "audit export",
+        "audit export --format ocsf --ocsf-version 1.5",
+        Record("audit.export"),
+    ),
+    Row(
+        "audit sink add",
+        "audit sink add files --kind file --format csv",
+        Record("config.changed"),
+    ),
+    Row("audit sink list", "audit sink list", NO_CONTENT),
+    Row(
+        "audit sink remove",
+        "audit sink remove files",
+        Record("config.changed"),
+    ),
     Row("audit verify", "audit verify", NO_CONTENT),
     Row(
         "claw destroy",

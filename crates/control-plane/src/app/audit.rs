@@ -121,7 +121,7 @@ impl App {
         }
     }
 
-    async fn own_log_indexed(&self) {
+    pub(crate) async fn own_log_indexed(&self) {
         let size = self.log.size();
         let mut indexed = self.own_indexed.subscribe();
         let caught_up = async { indexed.wait_for(|indexed| *indexed >= size).await.is_ok() };

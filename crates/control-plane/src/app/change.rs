@@ -116,6 +116,8 @@ async fn make(
         Step::RemoveConnection(name) => change.remove_connection(name).await?,
         Step::PutGuardrail(guardrail) => change.put_guardrail(guardrail).await?,
         Step::RemoveGuardrail(name) => change.remove_guardrail(name).await?,
+        Step::PutSink(sink) => change.put_sink(sink).await?,
+        Step::RemoveSink(name) => change.remove_sink(name).await?,
         Step::AddClaw { cage, spec } => {
             let claw = NewClaw {
                 cage,

@@ -6,7 +6,7 @@ use clawstaff_api::{
 };
 use clawstaff_store::ClawRow;
 use clawstaff_types::{
-    Actor, Digest, Event, EventKind, Grant, Guardrail, MemberId, Mode, ResourcePattern,
+    Actor, Digest, Event, EventKind, Grant, Guardrail, MemberId, Mode, ResourcePattern, Sink,
     spec::{ClawSpec, Connection},
 };
 use serde::Serialize;
@@ -84,6 +84,17 @@ pub(crate) fn connection(
 pub(crate) fn guardrail(member: &MemberId, before: Option<&Guardrail>, after: Option<&Guardrail>) -> Event {
     let mut event = configured(member, "guardrail", before, after);
     event.guardrails = after.or(before).map(|one| one.name.clone()).into_iter().collect();
+    event
+}
+
+/// A sink. Its name is a fact: an event has no field for it.
+pub(crate) fn sink(member: &MemberId, before: Option<&Sink>, after: Option<&Sink>) -> Event {
+    let mut event = configured(member, "sink", before, after);
+    if let Some(one) = after.or(before) {
+        fact(&mut event, "sink", one.name.as_str());
+        fact(&mut event, "kind", one.kind.as_str());
+        fact(&mut event, "address", &one.address);
+    }
     event
 }
 

@@ -3,7 +3,7 @@
 use clawstaff_api::nodes::{Desired, MemberDecision, MemberMessage};
 use clawstaff_store::GrantOrigin;
 use clawstaff_types::{
-    ClawName, ConnectionName, Event, Grant, GrantId, Guardrail, GuardrailName, MemberId,
+    ClawName, ConnectionName, Event, Grant, GrantId, Guardrail, GuardrailName, MemberId, Sink, SinkName,
     spec::{ClawSpec, Connection},
 };
 
@@ -14,6 +14,8 @@ pub(crate) enum Step {
     RemoveConnection(ConnectionName),
     PutGuardrail(Guardrail),
     RemoveGuardrail(GuardrailName),
+    PutSink(Sink),
+    RemoveSink(SinkName),
     AddClaw {
         cage: String,
         spec: ClawSpec,

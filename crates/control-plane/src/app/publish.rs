@@ -86,6 +86,7 @@ fn gateway_state(snapshot: &Snapshot) -> GatewayState {
         guardrails: snapshot.guardrails.clone(),
         messages: snapshot.messages.clone(),
         approvals: snapshot.approvals.clone(),
+        sinks: snapshot.sinks.clone(),
     }
 }
 

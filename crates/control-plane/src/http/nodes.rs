@@ -9,9 +9,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use clawstaff_api::nodes::{
-    ControlLog, Cosigned, GATEWAY_CONTROL_LOG, GATEWAY_COSIGNED, GATEWAY_HELLO, GATEWAY_LOG, GATEWAY_STATE,
-    GATEWAY_STATUS, GatewayHello, GatewayStatus, GatewayWelcome, LogAck, LogPush, RUNNER_STATE,
-    RUNNER_STATUS, RunnerStatus,
+    CONTROL_ENTRIES, ControlLog, Cosigned, GATEWAY_CONTROL_LOG, GATEWAY_COSIGNED, GATEWAY_HELLO, GATEWAY_LOG,
+    GATEWAY_STATE, GATEWAY_STATUS, GatewayHello, GatewayStatus, GatewayWelcome, LogAck, LogPush,
+    RUNNER_STATE, RUNNER_STATUS, RunnerStatus,
 };
 use http::StatusCode;
 use serde::Deserialize;
@@ -33,6 +33,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         )
         .get(GATEWAY_CONTROL_LOG, control_log)
         .post(GATEWAY_COSIGNED, cosigned)
+        .get(CONTROL_ENTRIES, control_entries)
         .get(RUNNER_STATE, runner_state)
         .post(RUNNER_STATUS, runner_status)
         .post(GATEWAY_LOG, log.layer(DefaultBodyLimit::max(LOG_BODY)))
@@ -86,6 +87,23 @@ async fn runner_state(State(app): State<Arc<App>>, Asked(asked): Asked<Since>) -
         Some(state) => Json(&state.runner).into_response(),
         None => StatusCode::NO_CONTENT.into_response(),
     }
+}
+
+/// The first entry that the gateway does not have.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct From {
+    from: u64,
+}
+
+async fn control_entries(
+    State(app): State<Arc<App>>,
+    Asked(asked): Asked<From>,
+) -> Result<Response, Problem> {
+    Ok(match app.control_entries(asked.from).await? {
+        Some(log) => Json(log).into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
 }
 
 async fn gateway_status(

@@ -6,7 +6,7 @@
 //! for its record.
 
 use clawstaff_types::EventKind::{
-    self, AuthLogout, ClawDeployed, ClawUpdated, ConfigChanged, GrantAdded, GrantRevoked,
+    self, AuditExport, AuthLogout, ClawDeployed, ClawUpdated, ConfigChanged, GrantAdded, GrantRevoked,
 };
 
 use super::routes::Server::{self, Nodes, People};
@@ -189,6 +189,28 @@ pub(crate) const TABLE: &[Row] = &[
         ChangeFleet,
         record(&[ConfigChanged]),
     ),
+    row(
+        People,
+        "GET",
+        "/v1/audit/export",
+        ReadAudit,
+        record(&[AuditExport]),
+    ),
+    row(People, "GET", "/v1/audit/sinks", ReadAudit, NO_CONTENT),
+    row(
+        People,
+        "POST",
+        "/v1/audit/sinks",
+        ChangeFleet,
+        record(&[ConfigChanged]),
+    ),
+    row(
+        People,
+        "DELETE",
+        "/v1/audit/sinks/{name}",
+        ChangeFleet,
+        record(&[ConfigChanged]),
+    ),
     row(People, "GET", "/v1/audit/{id}", ReadAudit, NO_CONTENT),
     row(People, "GET", "/", ReadAudit, NO_CONTENT),
     row(People, "GET", "/claws/{name}", ReadAudit, NO_CONTENT),
@@ -213,6 +235,13 @@ pub(crate) const TABLE: &[Row] = &[
         "/nodes/v1/gateway/control-log/cosigned",
         BeGateway,
         WITNESS,
+    ),
+    row(
+        Nodes,
+        "GET",
+        "/nodes/v1/gateway/control-entries",
+        BeGateway,
+        NO_CONTENT,
     ),
     row(Nodes, "GET", "/nodes/v1/runner/state", BeRunner, DESIRED),
     row(Nodes, "POST", "/nodes/v1/runner/status", BeRunner, REPORT),

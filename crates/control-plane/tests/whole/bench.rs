@@ -397,6 +397,32 @@ where
         .unwrap()
 }
 
+/// An export that goes on: its lines as they come.
+pub(crate) struct Following(Incoming, String);
+
+impl Following {
+    pub(crate) async fn open(bench: &Bench, query: &str) -> Self {
+        let path = format!("/v1/audit/export?follow=true&{query}");
+        let stream = UnixStream::connect(bench.socket("api.sock")).await.unwrap();
+        let response = open(stream, request(Method::GET, &path, None, Vec::new())).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        Self(response.into_body(), String::new())
+    }
+
+    pub(crate) async fn next(&mut self) -> String {
+        loop {
+            if let Some(end) = self.1.find('\n') {
+                let line: String = self.1.drain(..=end).collect();
+                return line.trim_end().to_owned();
+            }
+            let frame = tokio::time::timeout(PATIENCE, self.0.frame()).await;
+            let frame = frame.unwrap().unwrap().unwrap();
+            self.1
+                .push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+        }
+    }
+}
+
 /// The next record of a tail under way.
 pub(crate) struct Tail(Incoming, String);
 

@@ -1,8 +1,8 @@
 //! Every route leaves the record that the table of routes promises, and no route is left out.
 
 use clawstaff_api::nodes::{
-    ControlLog, Cosigned, GATEWAY_CONTROL_LOG, GATEWAY_COSIGNED, GATEWAY_HELLO, GATEWAY_LOG, GATEWAY_STATE,
-    GATEWAY_STATUS, GatewayStatus, Phase, RUNNER_STATE, RUNNER_STATUS, RunnerStatus,
+    CONTROL_ENTRIES, ControlLog, Cosigned, GATEWAY_CONTROL_LOG, GATEWAY_COSIGNED, GATEWAY_HELLO, GATEWAY_LOG,
+    GATEWAY_STATE, GATEWAY_STATUS, GatewayStatus, Phase, RUNNER_STATE, RUNNER_STATUS, RunnerStatus,
 };
 use clawstaff_api::people::AuditRecord;
 use clawstaff_audit::cosignature::cosign;
@@ -57,6 +57,10 @@ async fn revise(bench: &Bench) {
     bench.apply(spec).await;
 }
 
+fn a_sink(name: &str) -> Value {
+    json!({ "name": name, "kind": "file", "format": "csv" })
+}
+
 async fn a_grant(bench: &Bench) -> String {
     let grants: Vec<Grant> = bench.get("/v1/grants").await;
     grants[0].id.to_string()
@@ -75,6 +79,11 @@ async fn prepare(bench: &Bench, method: &str, path: &str) {
         ("POST", path) if path.starts_with("/v1/approvals/") => {
             let asks = approvals::asking_grant(bench).await;
             approvals::report(bench, &asks, waiting_at(path), &[]).await;
+        }
+        ("DELETE", "/v1/audit/sinks/{name}") => {
+            bench
+                .person(Method::POST, "/v1/audit/sinks", &a_sink("taken-away"))
+                .await;
         }
         _ => {}
     }
@@ -101,6 +110,7 @@ fn body(method: &str, path: &str) -> Value {
         ("POST", "/v1/guardrails") => {
             json!({ "name": "no-sending", "actions": ["slack:messages.send"], "resources": ["*"] })
         }
+        ("POST", "/v1/audit/sinks") => a_sink("files"),
         _ => Value::Null,
     }
 }
@@ -130,6 +140,12 @@ async fn drive(bench: &Bench, gateway: &Gateway, method: &str, path: &str) -> An
                 .node(GATEWAY_TOKEN, verb, path, &GatewayStatus::default())
                 .await
         }
+        ("GET", CONTROL_ENTRIES) => {
+            bench
+                .node(GATEWAY_TOKEN, verb, &format!("{path}?from=0"), &())
+                .await
+        }
+        ("GET", "/v1/audit/export") => bench.person(verb, "/v1/audit/export?format=csv", &()).await,
         ("GET", RUNNER_STATE) => bench.node(RUNNER_TOKEN, verb, path, &()).await,
         ("POST", RUNNER_STATUS) => {
             bench
@@ -143,6 +159,7 @@ async fn drive(bench: &Bench, gateway: &Gateway, method: &str, path: &str) -> An
         _ => {
             let (name, id) = match path {
                 "/v1/guardrails/{name}" => ("no-production-writes", ""),
+                "/v1/audit/sinks/{name}" => ("taken-away", ""),
                 "/v1/connectors/{id}" => ("", "slack"),
                 _ if path.starts_with("/v1/approvals/") => ("", waiting_at(path)),
                 _ => ("triage", "control:0"),

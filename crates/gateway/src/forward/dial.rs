@@ -31,7 +31,7 @@ const CONNECT_WAIT: Duration = Duration::from_secs(5);
 
 /// No connection could be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum DialError {
+pub(crate) enum DialError {
     /// Only addresses that may not be dialled.
     #[error("the name leads to addresses that may not be dialled")]
     Address,
@@ -48,7 +48,7 @@ pub(super) enum DialError {
 
 /// Makes connections for the pool.
 #[derive(Clone)]
-pub(super) struct Dialer {
+pub(crate) struct Dialer {
     tls: TlsConnector,
     named: bool,
 }
@@ -62,7 +62,7 @@ impl std::fmt::Debug for Dialer {
 }
 
 impl Dialer {
-    pub(super) fn new(config: Arc<rustls::ClientConfig>, named: bool) -> Self {
+    pub(crate) fn new(config: Arc<rustls::ClientConfig>, named: bool) -> Self {
         Self {
             tls: TlsConnector::from(config),
             named,
@@ -102,7 +102,8 @@ impl Dialer {
         Ok(Line::Tls(Box::new(stream)))
     }
 
-    async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
+    /// A connection to an address that may be dialled.
+    pub(crate) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
         let found = tokio::net::lookup_host((host, port)).await;
         let found: Vec<SocketAddr> = found.map_err(|_| DialError::Unreachable)?.take(16).collect();
         let mut verdict = DialError::Unreachable;
@@ -121,7 +122,7 @@ impl Dialer {
 }
 
 /// A connection to an upstream.
-pub(super) enum Line {
+pub(crate) enum Line {
     /// To a loopback address that the organization named.
     Clear(TcpStream),
     /// Everything else.

@@ -72,18 +72,18 @@ pub enum ClientError {
 
 /// Speaks to one control plane.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     socket: PathBuf,
     token: PathBuf,
 }
 
 impl Client {
-    pub(super) const fn new(socket: PathBuf, token: PathBuf) -> Self {
+    pub(crate) const fn new(socket: PathBuf, token: PathBuf) -> Self {
         Self { socket, token }
     }
 
     /// `GET`; `None` for 204.
-    pub(super) async fn get<A: DeserializeOwned>(
+    pub(crate) async fn get<A: DeserializeOwned>(
         &self,
         path: &str,
         within: Duration,

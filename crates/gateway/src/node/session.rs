@@ -155,6 +155,7 @@ impl Node {
             ready: self.gateway.ready.all(),
             approvals_taken: approvals::taken(&self.gateway.state.load(), &waiting),
             waiting,
+            sinks: self.gateway.sinks.all(),
         };
         self.client
             .post::<_, serde_json::Value>(GATEWAY_STATUS, &status, ANSWER_TIME)

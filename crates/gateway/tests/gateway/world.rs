@@ -132,6 +132,7 @@ impl World {
             guardrails: Vec::new(),
             messages: Vec::new(),
             approvals: Vec::new(),
+            sinks: Vec::new(),
         };
         let world = Self {
             gateway,

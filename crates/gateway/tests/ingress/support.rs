@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use clawstaff_api::nodes::{GatewayClaw, GatewayState};
-use clawstaff_audit::{DEFAULT_SEGMENT_BYTES, Entry, Log, Options, SigningKey};
+use clawstaff_audit::{Entry, Log, Options, SigningKey, log::MIN_SEGMENT_BYTES};
 use clawstaff_gateway::{
     Gateway, Parts,
     approvals::Approvals,
@@ -83,7 +83,7 @@ fn open_log(dir: &Path, key: SigningKey) -> Log {
         anchor: None,
         origin: "test".into(),
         key,
-        segment_bytes: DEFAULT_SEGMENT_BYTES,
+        segment_bytes: MIN_SEGMENT_BYTES,
     };
     Log::open(options).unwrap().0
 }
@@ -160,5 +160,6 @@ pub(crate) fn state(revision: u64, claws: Vec<GatewayClaw>, grants: Vec<Grant>) 
         guardrails: Vec::new(),
         messages: Vec::new(),
         approvals: Vec::new(),
+        sinks: Vec::new(),
     }
 }
