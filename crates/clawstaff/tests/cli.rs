@@ -102,11 +102,6 @@ fn help() {
         "audit prove",
         "audit bundle",
         "audit verify",
-        "audit export",
-        "audit sink",
-        "audit sink add",
-        "audit sink list",
-        "audit sink remove",
         "completion",
         "man",
     ];
