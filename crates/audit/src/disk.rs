@@ -231,7 +231,8 @@ struct RealGuard {
 impl Guard for RealGuard {}
 
 impl RealFile {
-    /// Writes from aligned memory with `O_DIRECT`; `InvalidInput` where the file system has no such thing.
+    /// Writes from aligned memory with `O_DIRECT`; `InvalidInput` or `Unsupported` where the file system
+    /// has no such thing.
     fn fill_directly(&self, bytes: u64) -> io::Result<()> {
         const ALIGN: usize = 4096;
         let flags = rustix::fs::fcntl_getfl(&self.0)?;
@@ -285,7 +286,14 @@ impl DiskFile for RealFile {
     fn fill(&self, bytes: u64) -> io::Result<()> {
         // Past the page cache: nobody reads these zeroes, and copying them takes a processor from those who work.
         match self.fill_directly(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => fill_by_writing(self, bytes),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+                ) =>
+            {
+                fill_by_writing(self, bytes)
+            }
             filled => filled,
         }
     }

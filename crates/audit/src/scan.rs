@@ -175,6 +175,14 @@ pub(crate) fn scan(
     (scan.found, read)
 }
 
+fn read_segment(disk: &dyn Disk, path: &Path, bytes: &mut Vec<u8>) -> Result<(), ScanError> {
+    disk.read_start(path, MAX_SEGMENT_BYTES, bytes)
+        .map_err(|source| ScanError::Io {
+            path: path.to_owned(),
+            source,
+        })
+}
+
 /// Whether a segment is there and has records, so that the one before it is complete.
 fn has_begun(disk: &dyn Disk, path: &Path) -> bool {
     let mut start = Vec::new();
@@ -266,11 +274,14 @@ impl Scan<'_> {
             }
             // A segment that is still written into is the last one, whatever comes while we read it.
             let is_last = in_use && !has_begun(disk, &segment_path(dir, ordinal + 1));
-            disk.read_start(&path, MAX_SEGMENT_BYTES, &mut bytes)
-                .map_err(|source| ScanError::Io {
-                    path: path.clone(),
-                    source,
-                })?;
+            read_segment(disk, &path, &mut bytes)?;
+            if is_last {
+                // One read takes its time, and may have the end of what was written meanwhile without its beginning.
+                // Whatever it saw, all before it was there for a second one.
+                let seen = bytes.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1);
+                read_segment(disk, &path, &mut bytes)?;
+                bytes.get_mut(seen..).unwrap_or_default().fill(0);
+            }
             self.segment(&path, ordinal, &bytes)?;
             if is_last {
                 break;

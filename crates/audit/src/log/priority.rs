@@ -35,6 +35,6 @@ pub(super) fn raise() -> Priority {
     } else {
         Priority::Ordinary
     };
-    tracing::debug!(?raised, "the priority of the audit log's committer");
+    tracing::info!(?raised, "the priority of the audit log's committer");
     raised
 }

@@ -32,6 +32,9 @@ const NICE: i32 = 5;
 /// A snapshot is left at most once in so many times of the shortest time between publications.
 const SNAPSHOT_EVERY: u32 = 10;
 
+/// With more entries to publish than this, a snapshot is left without waiting for their tiles.
+const FAR_BEHIND: u64 = 200_000;
+
 /// Why a publication failed. It is tried again.
 #[derive(Debug, thiserror::Error)]
 enum PublishError {
@@ -147,6 +150,7 @@ impl Publisher {
             }
             self.shared.announce();
         }
+        self.leave_snapshot(&tiles, to);
         self.files.edge(&tiles)?;
         self.tiles = Some(tiles);
         Ok(())
@@ -158,7 +162,10 @@ impl Publisher {
         if self.snapshot_at > Instant::now() {
             return;
         }
-        let Some(mut state) = self.shared.publisher.take_sealed() else {
+        // With its tiles, so that they need not be looked at again either; but not long after it.
+        let far_behind = self.shared.size().saturating_sub(tiles.size()) > FAR_BEHIND;
+        let upto = if far_behind { u64::MAX } else { tiles.size() };
+        let Some(mut state) = self.shared.publisher.take_sealed(upto) else {
             return;
         };
         let Shared {

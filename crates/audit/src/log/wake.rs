@@ -61,9 +61,9 @@ impl Wake {
         self.state().published
     }
 
-    /// The state when the newest segment began, once.
-    pub(super) fn take_sealed(&self) -> Option<LogState> {
-        self.state().sealed.take()
+    /// The state when the newest segment began, once, if no more than `size` entries were before it.
+    pub(super) fn take_sealed(&self, size: u64) -> Option<LogState> {
+        self.state().sealed.take_if(|state| state.tree.size() <= size)
     }
 
     /// Waits until there is something to publish, but not before `not_before`. Whether to end afterwards.

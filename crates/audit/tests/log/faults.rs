@@ -133,7 +133,7 @@ fn a_write_that_is_cut_short_is_completed() {
 fn many_power_cuts_at_random_places_lose_nothing_acknowledged() {
     let started = Instant::now();
     let mut seed = 0;
-    while seed < 1000 && started.elapsed() < Duration::from_secs(4) {
+    while seed < 20 || (seed < 1000 && started.elapsed() < Duration::from_secs(4)) {
         seed += 1;
         let mut random = Random(seed);
         let at = 1 + random.below(400) as u64;
@@ -142,7 +142,6 @@ fn many_power_cuts_at_random_places_lose_nothing_acknowledged() {
         let told = work(&sim, seed, 12).unwrap_or_default();
         assert_recovers(&sim, random.next(), &told, &format!("seed {seed}"));
     }
-    assert!(seed >= 20, "only {seed} seeds in the time allowed");
 }
 
 #[test]

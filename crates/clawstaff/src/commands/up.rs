@@ -202,8 +202,10 @@ fn specs(place: &Place, args: &Args, owners: &Owners, listen: SocketAddr, ingres
     }
     gateway.extend(args.custody.options());
     vec![
-        Part::new("control", words("control", &control), owners.control),
-        Part::new("gateway", words("gateway", &gateway), owners.gateway).whole_environment(),
+        Part::new("control", words("control", &control), owners.control).has_log(),
+        Part::new("gateway", words("gateway", &gateway), owners.gateway)
+            .whole_environment()
+            .has_log(),
         Part::new("runner", words("runner", &runner), owners.runner),
     ]
 }

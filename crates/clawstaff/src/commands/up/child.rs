@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process};
 use tokio::{
     process::{Child, Command},
     sync::mpsc,
@@ -47,6 +47,7 @@ pub(super) struct Part {
     words: Vec<OsString>,
     owner: Owner,
     whole_environment: bool,
+    has_log: bool,
 }
 
 impl Part {
@@ -56,6 +57,29 @@ impl Part {
             words,
             owner,
             whole_environment: false,
+            has_log: false,
+        }
+    }
+
+    /// Lets the thread that makes its log durable go before other work. Never the runner: cages are its children.
+    pub(super) const fn has_log(mut self) -> Self {
+        self.has_log = true;
+        self
+    }
+
+    /// What it may do about priorities, given from outside: it has no privilege itself.
+    fn allow_priority(&self, child: &Child) {
+        let pid = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw);
+        let lowest = Rlimit {
+            current: Some(1),
+            maximum: Some(1),
+        };
+        if self.has_log && pid.is_some() && rustix::process::geteuid().is_root() {
+            // Without it the log is as safe, and slower on a busy machine; its status says so.
+            let _ = rustix::process::prlimit(pid, Resource::Rtprio, lowest);
         }
     }
 
@@ -166,6 +190,7 @@ async fn keep(part: Part, stop: CancellationToken, pids: Pids, tell: mpsc::Sende
         let began = Instant::now();
         let ended = match part.spawn() {
             Ok(child) => {
+                part.allow_priority(&child);
                 pids.set(part.name, child.id());
                 live(child, &stop).await
             }
