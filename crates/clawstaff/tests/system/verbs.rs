@@ -17,6 +17,9 @@ use Leaves::{Nothing, Record};
 
 const NO_CONTENT: Leaves = Nothing("reads names, ids, counts and digests, never content");
 const OFFLINE: Leaves = Nothing("works on files and speaks to no part of the installation");
+const FILES: Leaves = Nothing("reads the log's own files, as whoever may read them can");
+const DECIDES: Leaves =
+    Nothing("is driven with a call that waits, in the control plane's tests of approvals");
 const QUESTION: Leaves = Nothing("answers a question about what would be");
 
 /// A verb, how it is used here, and what it leaves. In this order they make one story.
@@ -37,6 +40,10 @@ const VERBS: &[Row] = &[
     Row("man", "man", OFFLINE),
     Row("connector check", "", OFFLINE),
     Row("image build", "", OFFLINE),
+    Row("approval approve", "", DECIDES),
+    Row("approval deny", "", DECIDES),
+    Row("audit prove", "", FILES),
+    Row("audit bundle", "", FILES),
     // The first request of this member is its login; `whoami` is what it is used with.
     Row("whoami", "whoami", Record("auth.login")),
     Row("secret set", "secret set later", Record("secret.set")),
@@ -115,6 +122,7 @@ const VERBS: &[Row] = &[
         "guardrail remove quiet",
         Record("config.changed"),
     ),
+    Row("approval list", "approval list", NO_CONTENT),
     Row("audit tail", "audit tail", NO_CONTENT),
     Row("audit query", "audit query", NO_CONTENT),
     Row("audit show", "audit show control:0", NO_CONTENT),
