@@ -6,7 +6,7 @@ use clawstaff_store::Search;
 use clawstaff_types::{Actor, Event, EventKind, MemberId, Outcome};
 use jiff::Timestamp;
 
-use super::{audit, context::App, problem::Problem, record};
+use super::{audit, context::App, problem::Problem};
 
 /// Records read at once; what an export holds in memory.
 const PAGE: u32 = 500;
@@ -44,7 +44,7 @@ impl App {
             search.until = Some(Timestamp::now());
         }
         self.own_log_indexed().await;
-        record::fact(&self.log, event(member, &asked)).await?;
+        self.recorder.fact(event(member, &asked)).await?;
         Ok(Export {
             format: asked.format,
             search,

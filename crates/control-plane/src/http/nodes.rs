@@ -46,7 +46,7 @@ struct Since {
     since: Option<u64>,
 }
 
-/// The size that the gateway has cosigned.
+/// The size that the gateway has cosigned, or the first entry that it does not have.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct From {
@@ -87,13 +87,6 @@ async fn runner_state(State(app): State<Arc<App>>, Asked(asked): Asked<Since>) -
         Some(state) => Json(&state.runner).into_response(),
         None => StatusCode::NO_CONTENT.into_response(),
     }
-}
-
-/// The first entry that the gateway does not have.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct From {
-    from: u64,
 }
 
 async fn control_entries(
