@@ -122,11 +122,6 @@ async fn drive(bench: &Bench, gateway: &Gateway, method: &str, path: &str) -> An
         ("POST", GATEWAY_HELLO) => gateway.try_hello(bench).await,
         ("GET", GATEWAY_STATE) => bench.node(GATEWAY_TOKEN, verb, path, &()).await,
         ("POST", GATEWAY_LOG) => bench.push(&gateway.push_from(0)).await,
-        ("GET", GATEWAY_CONTROL_LOG) => {
-            bench
-                .node(GATEWAY_TOKEN, verb, &format!("{path}?from=0"), &())
-                .await
-        }
         ("POST", GATEWAY_COSIGNED) => {
             let own = format!("{GATEWAY_CONTROL_LOG}?from=0");
             let own: ControlLog = bench.node(GATEWAY_TOKEN, Method::GET, &own, &()).await.json();
@@ -140,7 +135,7 @@ async fn drive(bench: &Bench, gateway: &Gateway, method: &str, path: &str) -> An
                 .node(GATEWAY_TOKEN, verb, path, &GatewayStatus::default())
                 .await
         }
-        ("GET", CONTROL_ENTRIES) => {
+        ("GET", GATEWAY_CONTROL_LOG | CONTROL_ENTRIES) => {
             bench
                 .node(GATEWAY_TOKEN, verb, &format!("{path}?from=0"), &())
                 .await
