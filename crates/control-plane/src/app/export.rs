@@ -44,7 +44,8 @@ impl App {
             search.until = Some(Timestamp::now());
         }
         self.own_log_indexed().await;
-        self.recorder.fact(event(member, &asked)).await?;
+        let intents = self.recorder.intend(vec![event(member, &asked)]).await?;
+        self.recorder.settle(intents, Outcome::Succeeded).await?;
         Ok(Export {
             format: asked.format,
             search,
@@ -87,7 +88,6 @@ impl App {
 
 fn event(member: &MemberId, asked: &Asked) -> Event {
     let mut event = Event::new(EventKind::AuditExport, Actor::Member(member.clone()));
-    event.outcome = Some(Outcome::Succeeded);
     let filter = serde_json::to_string(&asked.filter).unwrap_or_default();
     for (label, fact) in [
         ("format", asked.format.to_string()),
