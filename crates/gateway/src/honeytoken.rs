@@ -3,7 +3,8 @@
 //!
 //! Placeholders open nothing, so nothing is lost when one is seen; but nobody has a reason to carry one around
 //! either. A call with a stray one is refused, and an incident names the Claw to which the placeholder was given.
-//! It is found as it is, in headers also inside basic authentication; an agent that disguises it gains nothing.
+//! One exception is no less an incident, but goes on: an agent that looked at its own environment tells its own model
+//! what it saw with every further prompt, and would be cut off from it for ever. It is found as it is, in headers also inside basic authentication; an agent that disguises it gains nothing.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,6 +12,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use clawstaff_connectors::RecordKind;
 use clawstaff_types::{Actor, ClawName, ConnectionName, Digest, Event, EventKind};
 use http::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
@@ -164,16 +166,40 @@ pub(crate) fn sightings(gateway: &Gateway, state: &State, request: &Request) -> 
     seen.into_iter().filter_map(ours).collect()
 }
 
-/// The sighting that is not the Claw's own credential on its way to its own connection, if there is one.
-pub(crate) fn stray(
+/// Lets a call pass in which every placeholder is where it belongs.
+///
+/// # Errors
+/// The refusal, recorded as an incident, of a call with a stray one.
+pub(crate) async fn checked(
+    gateway: &Gateway,
+    who: &Who,
     sightings: HashSet<Sighting>,
-    claw: &ClawName,
-    mapped: &Result<Call, MapError>,
-) -> Option<Sighting> {
+    mapped: Result<Call, MapError>,
+) -> Result<Result<Call, MapError>, Stop> {
+    let (told, stray): (Vec<_>, Vec<_>) = sightings
+        .into_iter()
+        .filter(|seen| !is_at_home(seen, &who.claw, &mapped))
+        .partition(|seen| is_told_to_its_model(seen, &who.claw, &mapped));
+    if let Some(stray) = stray.into_iter().next() {
+        return Err(refused(gateway, who, stray, mapped).await);
+    }
+    for seen in told {
+        let seen_by = format!("a prompt of Claw `{}`", who.claw);
+        opened(gateway, &seen, who.claw.as_str(), &seen_by).await?;
+    }
+    Ok(mapped)
+}
+
+/// Whether it is the Claw's own credential on its way to its own connection.
+fn is_at_home(seen: &Sighting, claw: &ClawName, mapped: &Result<Call, MapError>) -> bool {
     let aim = aim(mapped).ok().map(Link::name);
-    sightings.into_iter().find(|seen| {
-        seen.place != Place::Header || seen.owner.claw != *claw || Some(&seen.owner.connection) != aim
-    })
+    seen.place == Place::Header && seen.owner.claw == *claw && Some(&seen.owner.connection) == aim
+}
+
+/// Whether it is the Claw's own, in the body of a call of a model.
+fn is_told_to_its_model(seen: &Sighting, claw: &ClawName, mapped: &Result<Call, MapError>) -> bool {
+    let prompt = matches!(mapped, Ok(call) if call.mapped.record == RecordKind::Model);
+    prompt && seen.place == Place::Body && seen.owner.claw == *claw
 }
 
 /// The connection that a call was for, or the host where no connection was found.
@@ -185,12 +211,7 @@ fn aim(mapped: &Result<Call, MapError>) -> Result<&Link, &str> {
 }
 
 /// Opens the incident of a call with a stray placeholder, unless it is open, and gives the refusal.
-pub(crate) async fn refused(
-    gateway: &Gateway,
-    who: &Who,
-    stray: Sighting,
-    mapped: Result<Call, MapError>,
-) -> Stop {
+async fn refused(gateway: &Gateway, who: &Who, stray: Sighting, mapped: Result<Call, MapError>) -> Stop {
     let toward = aim(&mapped).map_or_else(|host| host, |link| link.base.host());
     let seen_by = format!("a call of Claw `{}` to `{toward}`", who.claw);
     match opened(gateway, &stray, &who.claw.to_string(), &seen_by).await {

@@ -93,9 +93,7 @@ where
     let keys = subject::keys(gateway, who).map_err(|error| stops::no_key(&error))?;
     let seen = honeytoken::sightings(gateway, state, &request);
     let mapped = map::call(state, &who.claw, keys.for_mapping(), &ask.route, request, now);
-    if let Some(stray) = honeytoken::stray(seen, &who.claw, &mapped) {
-        return Err(honeytoken::refused(gateway, who, stray, mapped).await);
-    }
+    let mapped = honeytoken::checked(gateway, who, seen, mapped).await?;
     let call = mapped.map_err(|error| stops::unmapped(who, &error))?;
     let mut question = call.question(who);
     let permit = human::permit(gateway, who, &call, &question, gone).await?;

