@@ -229,8 +229,10 @@ async fn query(
     if let Some(cursor) = cursor {
         output::note(&format!("there is more: --cursor {cursor}"));
     }
-    let seen = behind.iter().map(watermark).collect::<Vec<_>>().join(", ");
-    output::note(&format!("searched: {seen}"));
+    if !behind.is_empty() {
+        let seen = behind.iter().map(watermark).collect::<Vec<_>>().join(", ");
+        output::note(&format!("searched: {seen}"));
+    }
     Ok(())
 }
 

@@ -217,6 +217,7 @@ fn a_route_that_changes_something_says_why_if_it_leaves_no_record() {
         "POST /v1/grants/check",
         "POST /nodes/v1/gateway/log",
         "POST /nodes/v1/gateway/status",
+        "POST /nodes/v1/gateway/control-log/cosigned",
         "POST /nodes/v1/runner/status",
     ];
     assert_eq!(silent, expected);
