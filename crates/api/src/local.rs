@@ -2,7 +2,7 @@
 //!
 //! Callers are told apart by the uid of the peer. Nothing here is reachable from a cage or over the network.
 
-use clawstaff_types::{ClawName, Digest, Event, MemberId, SecretName};
+use clawstaff_types::{ClawName, ConnectionName, Digest, Event, MemberId, SecretName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,14 @@ use serde::{Deserialize, Serialize};
 pub const RECORD: &str = "/local/v1/record";
 /// `GET /local/v1/door/{claw}` → [`Door`]: 200 once the Claw's door is open, 404 if the gateway does not know the Claw yet.
 pub const DOOR: &str = "/local/v1/door";
-/// `GET` → Vec<[`SecretInfo`]>; `PUT /local/v1/secrets/{name}` with the value as the raw body (≤ 64 KiB); `DELETE /local/v1/secrets/{name}`.
+/// `GET` → Vec<[`SecretInfo`]>. Below it, for one secret by name:
+///
+/// * `PUT /{name}` with the value as the raw body (≤ 64 KiB), `DELETE /{name}`;
+/// * `POST /{name}/rotate` with a new value for a secret that is there;
+/// * `PUT /{name}/reference` with `env:…`, `file:…` or `exec:…` instead of a value;
+/// * `PUT /{name}/binding`, without body, to say where it may be used.
+///
+/// All but rotation take the query [`BindingQuery`].
 pub const SECRETS: &str = "/local/v1/secrets";
 /// `GET /local/v1/content/{index}` → [`Content`]: what is kept of the record at that index of the gateway's log.
 pub const CONTENT: &str = "/local/v1/content";
@@ -61,8 +68,29 @@ pub struct Door {
 pub struct SecretInfo {
     /// Its name.
     pub name: SecretName,
-    /// When it was last set (RFC 3339).
+    /// When it was last written (RFC 3339).
     pub updated: String,
+    /// Counts the values that it has had, from 1; absent when its seal does not open.
+    pub version: Option<u32>,
+    /// The connections that may use it; filled in at the first use when empty.
+    pub connections: Vec<ConnectionName>,
+    /// The hosts that it may go to; filled in at the first use when empty.
+    pub hosts: Vec<String>,
+    /// Where its value is found, if not in the vault.
+    pub reference: Option<String>,
+}
+
+/// Where a secret may be used. What is absent stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BindingQuery {
+    /// Names of connections, with commas between them.
+    pub connections: Option<String>,
+    /// `host`, `*.domain` or `host:port`, with commas between them.
+    pub hosts: Option<String>,
+    /// Add to what there is instead of taking its place.
+    #[serde(default)]
+    pub add: bool,
 }
 
 /// The gateway about itself.

@@ -54,6 +54,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::DemoArgs),
+    VerifyByok(demo::VerifyArgs),
     Up(up::Args),
     Control(parts::ControlArgs),
     Gateway(parts::GatewayArgs),
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
 fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(args) => block_on(demo::run(&args)),
+        Command::VerifyByok(args) => block_on(demo::verify_byok(&args)),
         Command::Up(args) => block_on(up::run(context, args)),
         Command::Control(args) => parts::control(context, args),
         Command::Gateway(args) => parts::gateway(context, args),

@@ -20,7 +20,7 @@ use clawstaff_gateway::{
     shared::Instance,
 };
 use clawstaff_types::Secret;
-use clawstaff_vault::{Vault, seal::PrivateKey};
+use clawstaff_vault::{Binding, Vault, seal::PrivateKey};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{client::conn::http1::SendRequest, service::service_fn};
@@ -269,9 +269,13 @@ async fn gateway(dir: &Path, port: u16) -> Arc<Gateway> {
         segment_bytes: 16 << 20,
     };
     let vault = Vault::open(&at("gateway/vault")).unwrap();
-    vault
-        .set(&"slack".parse().unwrap(), Secret::new("xoxb-real".to_owned()))
-        .unwrap();
+    let slack = "slack".parse().unwrap();
+    vault.set(&slack, Secret::new("xoxb-real".to_owned())).unwrap();
+    let here = Binding {
+        connections: Vec::new(),
+        hosts: vec!["127.0.0.1".parse().unwrap()],
+    };
+    vault.bind(&slack, here).unwrap();
     let key = InboxKey::load_or_create(&at("gateway/keys/inbox")).unwrap();
     let gateway = Gateway::new(Parts {
         log: Log::open(options).unwrap().0,

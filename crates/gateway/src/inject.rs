@@ -5,10 +5,10 @@
 
 use bytes::Bytes;
 use clawstaff_audit::Receipt;
-use clawstaff_connectors::{Auth, AuthScheme, RecordKind};
+use clawstaff_connectors::{Auth, AuthScheme, HostPattern, RecordKind};
 use clawstaff_policy::Permit;
 use clawstaff_types::Secret;
-use clawstaff_vault::{ReleaseError, Vault};
+use clawstaff_vault::{Destination, ReleaseError, Vault};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use http_body_util::Full;
 
@@ -51,6 +51,32 @@ pub enum InjectError {
     /// The call does not make a request.
     #[error("putting the request together: {0}")]
     Request(#[from] http::Error),
+}
+
+impl InjectError {
+    /// Whether the credential is there, but not for this connection or this address.
+    pub(crate) const fn is_not_for_this(&self) -> bool {
+        match self {
+            Self::Release(ReleaseError::Misuse(_) | ReleaseError::ForeignHost { .. }) => true,
+            Self::Release(
+                ReleaseError::OtherCall
+                | ReleaseError::OtherConnection { .. }
+                | ReleaseError::Unresolved { .. },
+            )
+            | Self::OtherCall
+            | Self::NotAHeader(_)
+            | Self::Request(_) => false,
+        }
+    }
+
+    /// The word for records.
+    pub(crate) const fn as_str(&self) -> &'static str {
+        if self.is_not_for_this() {
+            "credential_not_for_this"
+        } else {
+            "credential"
+        }
+    }
 }
 
 /// Headers that never travel from a cage to an upstream, besides the connector's own credential header.
@@ -133,11 +159,14 @@ pub async fn inject(
     if call.digest != *permit.digest() {
         return Err(InjectError::OtherCall);
     }
-    let host = call.link.base.host().to_owned();
-    let own_hosts = own_hosts(&call);
-    let secret = vault
-        .release(&permit, receipt, &call.link.connection, &host, &own_hosts)
-        .await?;
+    let public = call.link.connector.hosts().iter();
+    let public: Vec<&str> = public.map(HostPattern::as_str).collect();
+    let to = Destination {
+        host: call.link.base.host(),
+        port: call.link.base.port(),
+        public: &public,
+    };
+    let secret = vault.release(&permit, receipt, &call.link.connection, to).await?;
     let auth = call.link.connector.auth();
     let mut headers = travelling(&call.headers, auth);
     if let Some(media_type) = &call.content_type {
@@ -164,16 +193,6 @@ pub async fn inject(
         own_address: call.link.own_address(),
         patient: call.mapped.record == RecordKind::Model,
     })
-}
-
-/// The hosts to which the connection's credential may go: the one address that its organization gave it, or
-/// those of the connector.
-fn own_hosts(call: &Call) -> Vec<String> {
-    if call.link.own_address() {
-        return vec![call.link.base.host().to_owned()];
-    }
-    let patterns = call.link.connector.hosts().iter();
-    patterns.map(|pattern| pattern.as_str().to_owned()).collect()
 }
 
 fn credential(auth: &Auth, secret: &Secret<String>) -> Option<(HeaderName, HeaderValue)> {

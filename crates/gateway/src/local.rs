@@ -144,6 +144,9 @@ fn router(gateway: Arc<Gateway>, shutdown: CancellationToken) -> Router {
             put(custody::hold).delete(custody::release),
         )
         .route(ERASE, post(custody::erase))
+        .route(&format!("{SECRETS}/{{name}}/rotate"), post(secrets::rotate))
+        .route(&format!("{SECRETS}/{{name}}/reference"), put(secrets::refer))
+        .route(&format!("{SECRETS}/{{name}}/binding"), put(secrets::bind))
         .route(INFO, get(info))
         .route(ALIVE, get(alive))
         .fallback(|| async {

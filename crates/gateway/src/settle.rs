@@ -67,17 +67,22 @@ impl Settling {
     /// The credential could not join: nothing was sent.
     pub(crate) async fn not_injected(self, error: InjectError) -> Stop {
         tracing::warn!(connection = %self.question.link.name(), error = chain(&error), "credential not injected");
+        let remedy = if error.is_not_for_this() {
+            "is not for this connection or its address; nothing was sent. Its operator can allow it with \
+             `clawstaff secret bind` at the gateway"
+        } else {
+            "is not available at the gateway; nothing was sent. Its operator can set it"
+        };
         let refusal = Refusal::new(
             StatusCode::BAD_GATEWAY,
             "credential",
             "The credential is not available",
             format!(
-                "the credential of connection `{}` is not available at the gateway; nothing was sent. \
-                 Its operator can set it",
+                "the credential of connection `{}` {remedy}",
                 self.question.link.name()
             ),
         );
-        self.failed(Outcome::Failed, "credential", refusal).await
+        self.failed(Outcome::Failed, error.as_str(), refusal).await
     }
 
     /// The request could not be kept although the operator wants that: nothing was sent.

@@ -303,3 +303,49 @@ async fn the_response_of_alive_ends_when_the_gateway_does() {
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
     tokio::time::timeout(Duration::from_secs(10), rest).await.unwrap();
 }
+
+#[tokio::test]
+async fn where_a_secret_may_be_used_is_said_listed_and_recorded_and_a_rotation_keeps_it() {
+    let local = Local::usual().await;
+    let path = format!("{SECRETS}/ghe");
+    let set = format!("{path}?connections=github&hosts=ghe.acme.com");
+    assert_eq!(
+        local.ask(Method::PUT, &set, CANARY).await.0,
+        StatusCode::NO_CONTENT
+    );
+    let bind = format!("{path}/binding?hosts=ghe.acme.com%3A8443,api.acme.com&add=true");
+    assert_eq!(local.ask(Method::PUT, &bind, "").await.0, StatusCode::NO_CONTENT);
+    let rotate = format!("{path}/rotate");
+    assert_eq!(
+        local.ask(Method::POST, &rotate, "second").await.0,
+        StatusCode::NO_CONTENT
+    );
+    let (_, listed) = local.ask(Method::GET, SECRETS, "").await;
+    assert_eq!(listed[0]["version"], 2);
+    assert_eq!(listed[0]["connections"], json!(["github"]));
+    assert_eq!(
+        listed[0]["hosts"],
+        json!(["ghe.acme.com", "ghe.acme.com:8443", "api.acme.com"])
+    );
+    assert!(!listed.to_string().contains("second"));
+
+    for (method, path, body) in [
+        (Method::PUT, format!("{path}?hosts=https://acme.com"), "x"),
+        (Method::PUT, format!("{path}/binding"), ""),
+        (Method::PUT, format!("{path}/reference"), "nonsense"),
+        (Method::PUT, format!("{path}/reference"), "vault:other"),
+        (
+            Method::PUT,
+            format!("{path}/reference"),
+            "env:NO_SUCH_VARIABLE_HERE",
+        ),
+    ] {
+        let (status, problem) = local.ask(method, &path, body).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{path} {problem}");
+    }
+    let missing = format!("{SECRETS}/none/rotate");
+    assert_eq!(
+        local.ask(Method::POST, &missing, "x").await.0,
+        StatusCode::NOT_FOUND
+    );
+}

@@ -7,20 +7,24 @@
 //! ```text
 //!   file           what it is
 //!   master.key     age identity (X25519), 0600, made on first use; a key others can read is refused
-//!   <name>.age     one secret, sealed to that identity; its name is inside the seal too, so that a renamed
-//!                  or swapped file opens nothing
+//!   <name>.age     one secret, sealed to that identity; inside the seal are also its name and the connections
+//!                  and hosts it is for, so that a renamed or swapped file, or a connection that was sent
+//!                  elsewhere, opens nothing
 //! ```
 //!
 //! [`Permit`]: clawstaff_policy::Permit
 //! [`Receipt`]: clawstaff_audit::Receipt
 
+mod binding;
 mod files;
+mod record;
 mod reference;
 mod release;
 pub mod seal;
 mod store;
 
+pub use binding::{Binding, Destination, HostRule, HostRuleError, Misuse};
 pub use files::PrivateFileError;
 pub use reference::ResolveError;
 pub use release::{ReleaseError, SINK_PREFIX, SinkSecretError};
-pub use store::{MAX_SECRET, OpenError, SecretInfo, SetOutcome, StoreError, Vault};
+pub use store::{MAX_SECRET, OpenError, SealedInfo, SecretInfo, SetOutcome, StoreError, Vault};

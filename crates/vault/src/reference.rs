@@ -10,6 +10,7 @@ use tokio::{io::AsyncReadExt as _, process::Command};
 
 use crate::{
     files::{self, PrivateFileError, Readers},
+    record::Body,
     store::{MAX_SECRET, StoreError, Vault, without_line_break},
 };
 
@@ -82,9 +83,28 @@ impl Vault {
     /// The value that `reference` stands for now.
     pub(crate) async fn resolve(&self, reference: &CredentialRef) -> Result<Secret<String>, ResolveError> {
         match reference {
-            CredentialRef::Vault(name) => self.read(name).map_err(|source| ResolveError::Vault {
+            CredentialRef::Vault(name) => {
+                let failed = |source| ResolveError::Vault {
+                    name: name.clone(),
+                    source,
+                };
+                match &self.record(name).map_err(failed)?.body {
+                    Body::Value(value) => Ok(value.clone()),
+                    Body::Reference(direct) => self.direct(direct).await,
+                }
+            }
+            CredentialRef::Env(_) | CredentialRef::File(_) | CredentialRef::Exec(_) => {
+                self.direct(reference).await
+            }
+        }
+    }
+
+    /// The value of a reference that does not lead back to the vault.
+    async fn direct(&self, reference: &CredentialRef) -> Result<Secret<String>, ResolveError> {
+        match reference {
+            CredentialRef::Vault(name) => Err(ResolveError::Vault {
                 name: name.clone(),
-                source,
+                source: StoreError::NoReference(name.clone()),
             }),
             CredentialRef::Env(name) => {
                 let value = std::env::var(name).map_err(|_| ResolveError::NoVariable(name.clone()))?;

@@ -1,5 +1,5 @@
-//! The one way a credential leaves the vault: for a permitted call whose record is durable, toward the
-//! connection's own hosts.
+//! The one way a credential leaves the vault: for a permitted call whose record is durable, to where its seal says
+//! it may go.
 //!
 //! Called by the gateway's `inject` step and nothing else. If we crash here nothing was sent: the intent in the
 //! log has no outcome and is surfaced as unknown.
@@ -12,8 +12,10 @@ use clawstaff_types::{
 };
 
 use crate::{
+    binding::{Destination, Misuse},
+    record::Body,
     reference::ResolveError,
-    store::{StoreError, Vault},
+    store::{StoreError, UseError, Vault},
 };
 
 /// Why a credential was not released.
@@ -30,14 +32,21 @@ pub enum ReleaseError {
         /// The one asked for.
         asked: ConnectionName,
     },
-    /// The host is not the connection's own.
-    #[error("`{host}` is not a host of the connection `{connection}`, so its credential does not go there")]
+    /// A credential that is not sealed goes to the connector's own hosts only.
+    #[error(
+        "a credential from `{scheme}:` goes to the connector's own hosts only, and `{host}` is none of them: seal the reference for it with `clawstaff secret ref NAME {scheme}:… --host {host}` on the gateway's host, and let the connection `{connection}` name `vault:NAME`"
+    )]
     ForeignHost {
+        /// The kind of reference.
+        scheme: &'static str,
         /// The host.
         host: String,
         /// The connection.
         connection: ConnectionName,
     },
+    /// The secret is sealed for another use.
+    #[error(transparent)]
+    Misuse(#[from] Misuse),
     /// It could not be read from where it is kept.
     #[error("cannot get the credential of the connection `{connection}`")]
     Unresolved {
@@ -60,6 +69,9 @@ pub enum SinkSecretError {
     /// It is a secret for something else.
     #[error("the secret `{0}` is not this sink's: its name has to begin with `{SINK_PREFIX}`")]
     NotForSinks(SecretName),
+    /// It is a reference to a value elsewhere.
+    #[error("the secret `{0}` is a reference, and a sink's has to be a value: run `clawstaff secret set {0}`")]
+    Referred(SecretName),
     /// It could not be read.
     #[error("cannot read the secret `{name}` from the vault")]
     Unread {
@@ -72,19 +84,17 @@ pub enum SinkSecretError {
 
 impl Vault {
     /// The credential of `connection` for the call that `permit` allows and `receipt` proves recorded, to be
-    /// sent to `host`.
-    ///
-    /// `own_hosts` are the connection's own: each an exact host, or `*.` and a domain for every host below it.
+    /// sent to `to`.
     ///
     /// # Errors
-    /// When permit, receipt, connection and host do not belong together, or the value cannot be resolved.
-    pub async fn release<H: AsRef<str> + Sync>(
+    /// When permit, receipt, connection, seal and destination do not belong together, or the value cannot be
+    /// resolved.
+    pub async fn release(
         &self,
         permit: &Permit,
         receipt: &Receipt,
         connection: &Connection,
-        host: &str,
-        own_hosts: &[H],
+        to: Destination<'_>,
     ) -> Result<Secret<String>, ReleaseError> {
         if permit.digest() != receipt.call() {
             return Err(ReleaseError::OtherCall);
@@ -95,18 +105,37 @@ impl Vault {
                 asked: connection.name.clone(),
             });
         }
-        if !own_hosts.iter().any(|own| is_own(own.as_ref(), host)) {
+        let unresolved = |source| ReleaseError::Unresolved {
+            connection: connection.name.clone(),
+            source,
+        };
+        let scheme = match &connection.credential {
+            CredentialRef::Vault(name) => {
+                let record = match self.for_use(name, &connection.name, &to) {
+                    Ok(record) => record,
+                    Err(UseError::Misuse(misuse)) => return Err(misuse.into()),
+                    Err(UseError::Store(source)) => {
+                        let name = name.clone();
+                        return Err(unresolved(ResolveError::Vault { name, source }));
+                    }
+                };
+                return match &record.body {
+                    Body::Value(value) => Ok(value.clone()),
+                    Body::Reference(reference) => self.resolve(reference).await.map_err(unresolved),
+                };
+            }
+            CredentialRef::Env(_) => "env",
+            CredentialRef::File(_) => "file",
+            CredentialRef::Exec(_) => "exec",
+        };
+        if !to.is_public() {
             return Err(ReleaseError::ForeignHost {
-                host: host.chars().take(253).collect(),
+                scheme,
+                host: to.host.chars().take(253).collect(),
                 connection: connection.name.clone(),
             });
         }
-        self.resolve(&connection.credential)
-            .await
-            .map_err(|source| ReleaseError::Unresolved {
-                connection: connection.name.clone(),
-                source,
-            })
+        self.resolve(&connection.credential).await.map_err(unresolved)
     }
 
     /// The secret `name` of a sink, for one whose coming into force `receipt` proves recorded.
@@ -129,10 +158,14 @@ impl Vault {
         if !named || !name.as_str().starts_with(SINK_PREFIX) {
             return Err(SinkSecretError::NotForSinks(name.clone()));
         }
-        self.read(name).map_err(|source| SinkSecretError::Unread {
+        let record = self.record(name).map_err(|source| SinkSecretError::Unread {
             name: name.clone(),
             source,
-        })
+        })?;
+        match &record.body {
+            Body::Value(value) => Ok(value.clone()),
+            Body::Reference(_) => Err(SinkSecretError::Referred(name.clone())),
+        }
     }
 
     /// The secret that signs inbound events, for checking their signatures. It is never sent anywhere.
@@ -142,52 +175,12 @@ impl Vault {
     pub async fn signing_secret(&self, reference: &CredentialRef) -> Result<Secret<String>, ResolveError> {
         self.resolve(reference).await
     }
-}
 
-/// Whether `host` is the one that `own` names, or below it where `own` starts with `*.`. Host names compare
-/// without regard to ASCII case (RFC 4343).
-fn is_own(own: &str, host: &str) -> bool {
-    match own.strip_prefix("*.") {
-        Some(domain) if !domain.is_empty() => {
-            let below = host
-                .len()
-                .checked_sub(domain.len() + 1)
-                .and_then(|at| host.split_at_checked(at));
-            below.is_some_and(|(label, rest)| {
-                !label.is_empty()
-                    && rest
-                        .strip_prefix('.')
-                        .is_some_and(|rest| rest.eq_ignore_ascii_case(domain))
-            })
-        }
-        Some(_) => false,
-        None => !own.is_empty() && own.eq_ignore_ascii_case(host),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_own;
-
-    #[test]
-    fn a_credential_goes_to_exactly_the_hosts_that_are_named() {
-        for (own, host, expected) in [
-            ("slack.com", "slack.com", true),
-            ("slack.com", "SLACK.com", true),
-            ("slack.com", "files.slack.com", false),
-            ("slack.com", "evilslack.com", false),
-            ("*.slack.com", "files.slack.com", true),
-            ("*.slack.com", "a.b.slack.com", true),
-            ("*.slack.com", "slack.com", false),
-            ("*.slack.com", ".slack.com", false),
-            ("*.slack.com", "evilslack.com", false),
-            ("*.slack.com", "files.slack.com.evil.io", false),
-            ("*.", "a.", false),
-            ("*", "slack.com", false),
-            ("", "", false),
-            ("*.com", "é.com", true),
-        ] {
-            assert_eq!(is_own(own, host), expected, "{own} {host}");
-        }
+    /// Looks a reference up once, to say now and not at the first use that it leads nowhere.
+    ///
+    /// # Errors
+    /// When it cannot be resolved.
+    pub async fn check_reference(&self, reference: &CredentialRef) -> Result<(), ResolveError> {
+        self.resolve(reference).await.map(drop)
     }
 }

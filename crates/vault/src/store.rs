@@ -9,14 +9,18 @@ use std::{
     io::{Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use age::secrecy::ExposeSecret as _;
-use clawstaff_types::{Secret, SecretName};
+use clawstaff_types::{ConnectionName, Secret, SecretName, spec::CredentialRef};
 use jiff::Timestamp;
 
-use crate::files::{self, PrivateFileError, Readers, Stamp};
+use crate::{
+    binding::{Binding, Destination, Misuse},
+    files::{self, PrivateFileError, Readers, Stamp},
+    record::{Body, Record},
+};
 
 /// The longest secret, in bytes.
 pub const MAX_SECRET: usize = 64 * 1024;
@@ -25,8 +29,6 @@ const MAX_SEALED: u64 = 2 * MAX_SECRET as u64;
 const MAX_IDENTITY: u64 = 1024;
 const MASTER_KEY: &str = "master.key";
 const SUFFIX: &str = ".age";
-/// First line inside every seal; the second is the secret's own name, the rest its value.
-const FORMAT: &str = "clawstaff-secret/1";
 
 /// Why the vault could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +61,9 @@ pub enum StoreError {
     /// The value is longer than [`MAX_SECRET`].
     #[error("the secret `{0}` is longer than {MAX_SECRET} bytes")]
     TooLong(SecretName),
+    /// A reference that only leads back to the vault.
+    #[error("the secret `{0}` cannot refer to another secret of the vault: name `env:`, `file:` or `exec:`")]
+    NoReference(SecretName),
     /// No such secret.
     #[error("there is no secret `{0}` in the vault: set it with `clawstaff secret set {0}`")]
     Missing(SecretName),
@@ -83,6 +88,15 @@ pub enum StoreError {
     List(#[source] std::io::Error),
 }
 
+/// Why a secret could not be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UseError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Misuse(#[from] Misuse),
+}
+
 /// What [`Vault::set`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SetOutcome {
@@ -97,8 +111,21 @@ pub enum SetOutcome {
 pub struct SecretInfo {
     /// Its name.
     pub name: SecretName,
-    /// When it was last set.
+    /// When it was last written.
     pub updated: Timestamp,
+    /// What its seal says of it; nothing when the seal does not open.
+    pub sealed: Option<SealedInfo>,
+}
+
+/// What a seal says of its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedInfo {
+    /// Counts the values that it has had, from 1.
+    pub version: u32,
+    /// Where it may be used.
+    pub binding: Binding,
+    /// Where its value is found, if not in the vault.
+    pub reference: Option<CredentialRef>,
 }
 
 /// The store of secrets in one directory. One process may have it open for writing.
@@ -108,15 +135,15 @@ pub struct Vault {
     commands: Vec<String>,
     /// Held while a secret is written or removed.
     writing: Mutex<()>,
-    /// Values that were asked for, each good for as long as its file is as it was: opening a seal takes longer
+    /// Secrets that were asked for, each good for as long as its file is as it was: opening a seal takes longer
     /// than everything else between a decision and its request.
     opened: Mutex<HashMap<SecretName, Opened>>,
 }
 
-/// A value and the state of the file that it was in.
+/// A secret and the state of the file that it was in.
 struct Opened {
     stamp: Stamp,
-    value: Secret<String>,
+    record: Arc<Record>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -164,34 +191,127 @@ impl Vault {
         &self.commands
     }
 
-    /// Stores `value` under `name`, durably. One trailing line break is not part of the value.
+    /// Stores `value` under `name`, durably; where it may be used stays as it was. One trailing line break is not
+    /// part of the value. Calls under way go on with the value that they have; the next one has this one.
     ///
     /// # Errors
     /// When the value is empty or too long, or cannot be written.
     pub fn set(&self, name: &SecretName, value: Secret<String>) -> Result<SetOutcome, StoreError> {
-        let value = without_line_break(value.expose_secret());
-        if value.is_empty() {
-            return Err(StoreError::Empty(name.clone()));
+        self.put(name, body_of(name, &value)?, None)
+    }
+
+    /// The same, and it may be used as `binding` says from now on.
+    ///
+    /// # Errors
+    /// As [`Vault::set`].
+    pub fn set_bound(
+        &self,
+        name: &SecretName,
+        value: Secret<String>,
+        binding: Binding,
+    ) -> Result<SetOutcome, StoreError> {
+        self.put(name, body_of(name, &value)?, Some(binding))
+    }
+
+    /// A new value for a secret that is there, used as before.
+    ///
+    /// # Errors
+    /// As [`Vault::set`], or when there is no such secret.
+    pub fn rotate(&self, name: &SecretName, value: Secret<String>) -> Result<SetOutcome, StoreError> {
+        let value = body_of(name, &value)?;
+        if !self.contains(name) {
+            return Err(StoreError::Missing(name.clone()));
         }
-        if value.len() > MAX_SECRET {
-            return Err(StoreError::TooLong(name.clone()));
+        self.put(name, value, None)
+    }
+
+    /// Stores under `name` where the value is found, instead of the value. It is looked up at each use.
+    ///
+    /// # Errors
+    /// When the reference leads back to the vault, or cannot be written.
+    pub fn refer(
+        &self,
+        name: &SecretName,
+        reference: CredentialRef,
+        binding: Option<Binding>,
+    ) -> Result<SetOutcome, StoreError> {
+        match reference {
+            CredentialRef::Vault(_) => Err(StoreError::NoReference(name.clone())),
+            CredentialRef::Env(_) | CredentialRef::File(_) | CredentialRef::Exec(_) => {
+                self.put(name, Body::Reference(reference), binding)
+            }
         }
-        let sealed = self
-            .seal(name, value)
-            .ok_or_else(|| StoreError::Seal(name.clone()))?;
+    }
+
+    /// Where a secret may be used; nothing said when there is none or its seal does not open.
+    pub fn binding(&self, name: &SecretName) -> Binding {
+        let record = self.record(name);
+        record.map(|record| record.binding.clone()).unwrap_or_default()
+    }
+
+    /// Says anew where a secret may be used; its value stays.
+    ///
+    /// # Errors
+    /// When there is no such secret, it does not open, or cannot be written.
+    pub fn bind(&self, name: &SecretName, binding: Binding) -> Result<(), StoreError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = self.path(name);
-        let outcome = if path.exists() {
-            SetOutcome::Replaced
-        } else {
-            SetOutcome::Created
+        let record = Record {
+            binding,
+            ..(*self.record(name)?).clone()
         };
+        self.write(name, &record)
+    }
+
+    /// The secret for a use by `connection` toward `to`. A first use fills in what its binding leaves open.
+    pub(crate) fn for_use(
+        &self,
+        name: &SecretName,
+        connection: &ConnectionName,
+        to: &Destination<'_>,
+    ) -> Result<Arc<Record>, UseError> {
+        let record = self.record(name)?;
+        record.binding.check(name, connection, to)?;
+        if record.binding.is_complete() {
+            return Ok(record);
+        }
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another call may have been the first.
+        let record = self.record(name)?;
+        record.binding.check(name, connection, to)?;
+        let bound = Record {
+            binding: record.binding.clone().completed(connection, to),
+            ..(*record).clone()
+        };
+        self.write(name, &bound)?;
+        Ok(Arc::new(bound))
+    }
+
+    fn put(&self, name: &SecretName, body: Body, binding: Option<Binding>) -> Result<SetOutcome, StoreError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (outcome, before) = if self.contains(name) {
+            (SetOutcome::Replaced, self.record(name).ok())
+        } else {
+            (SetOutcome::Created, None)
+        };
+        let kept = before.as_ref().map(|record| record.binding.clone());
+        let record = Record {
+            version: before.map_or(1, |record| record.version.saturating_add(1)),
+            binding: binding.or(kept).unwrap_or_default(),
+            body,
+        };
+        self.write(name, &record)?;
+        Ok(outcome)
+    }
+
+    fn write(&self, name: &SecretName, record: &Record) -> Result<(), StoreError> {
+        let sealed = self
+            .seal(name, record)
+            .ok_or_else(|| StoreError::Seal(name.clone()))?;
         self.forget(name);
-        files::write_private(&path, &sealed).map_err(|source| StoreError::File {
+        files::write_private(&self.path(name), &sealed).map_err(|source| StoreError::File {
             name: name.clone(),
             source,
-        })?;
-        Ok(outcome)
+        })
     }
 
     /// Removes a secret, durably.
@@ -231,18 +351,30 @@ impl Vault {
             };
             let modified = entry.metadata().map_err(StoreError::List)?.mtime();
             let updated = Timestamp::from_second(modified).unwrap_or(Timestamp::UNIX_EPOCH);
-            found.push(SecretInfo { name, updated });
+            let sealed = self.record(&name).ok().map(|record| SealedInfo {
+                version: record.version,
+                binding: record.binding.clone(),
+                reference: match &record.body {
+                    Body::Value(_) => None,
+                    Body::Reference(reference) => Some(reference.clone()),
+                },
+            });
+            found.push(SecretInfo {
+                name,
+                updated,
+                sealed,
+            });
         }
         found.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
     }
 
-    /// The plaintext of a secret. Stays inside this crate: the ways out are `release` and `signing_secret`.
-    pub(crate) fn read(&self, name: &SecretName) -> Result<Secret<String>, StoreError> {
+    /// A secret, opened. Stays inside this crate: the ways out are `release` and `signing_secret`.
+    pub(crate) fn record(&self, name: &SecretName) -> Result<Arc<Record>, StoreError> {
         let found = Stamp::of(&self.path(name)).map_err(|source| unreadable(name, source));
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         match (found, opened.get(name)) {
-            (Ok(stamp), Some(kept)) if kept.stamp == stamp => return Ok(kept.value.clone()),
+            (Ok(stamp), Some(kept)) if kept.stamp == stamp => return Ok(Arc::clone(&kept.record)),
             (Ok(_), _) => {}
             (Err(error), _) => {
                 opened.remove(name);
@@ -251,9 +383,9 @@ impl Vault {
         }
         opened.remove(name);
         let fresh = self.open_seal(name)?;
-        let value = fresh.value.clone();
+        let record = Arc::clone(&fresh.record);
         opened.insert(name.clone(), fresh);
-        Ok(value)
+        Ok(record)
     }
 
     /// Wipes the value from memory.
@@ -265,29 +397,31 @@ impl Vault {
     fn open_seal(&self, name: &SecretName) -> Result<Opened, StoreError> {
         let (sealed, stamp) = files::read_stamped(&self.path(name), MAX_SEALED, Readers::OwnerOnly)
             .map_err(|source| unreadable(name, source))?;
-        let value = self
+        let record = self
             .unseal(name, sealed.expose_secret())
             .ok_or_else(|| StoreError::Unopenable(name.clone()))?;
-        Ok(Opened { stamp, value })
+        let record = Arc::new(record);
+        Ok(Opened { stamp, record })
     }
 
     fn path(&self, name: &SecretName) -> PathBuf {
         self.dir.join(format!("{name}{SUFFIX}"))
     }
 
-    fn seal(&self, name: &SecretName, value: &str) -> Option<Vec<u8>> {
+    fn seal(&self, name: &SecretName, record: &Record) -> Option<Vec<u8>> {
         let recipient = self.identity.to_public();
         let encryptor =
             age::Encryptor::with_recipients(std::iter::once(&recipient as &dyn age::Recipient)).ok()?;
         let mut sealed = Vec::new();
         let mut writer = encryptor.wrap_output(&mut sealed).ok()?;
-        writer.write_all(format!("{FORMAT}\n{name}\n").as_bytes()).ok()?;
-        writer.write_all(value.as_bytes()).ok()?;
+        writer
+            .write_all(record.to_text(name)?.expose_secret().as_bytes())
+            .ok()?;
         writer.finish().ok()?;
         Some(sealed)
     }
 
-    fn unseal(&self, name: &SecretName, sealed: &[u8]) -> Option<Secret<String>> {
+    fn unseal(&self, name: &SecretName, sealed: &[u8]) -> Option<Record> {
         let decryptor = age::Decryptor::new_buffered(sealed).ok()?;
         let identity = std::iter::once(&self.identity as &dyn age::Identity);
         // The plaintext is shorter than its seal, so this buffer never grows and leaves no copy behind.
@@ -296,9 +430,7 @@ impl Vault {
         let plaintext = Secret::new(plaintext);
         read.ok()?;
         let text = std::str::from_utf8(plaintext.expose_secret()).ok()?;
-        let value = text.strip_prefix(FORMAT)?.strip_prefix('\n')?;
-        let value = value.strip_prefix(name.as_str())?.strip_prefix('\n')?;
-        Some(Secret::new(value.to_owned()))
+        Record::parse(name, text)
     }
 }
 
@@ -309,6 +441,16 @@ fn unreadable(name: &SecretName, source: PrivateFileError) -> StoreError {
     StoreError::File {
         name: name.clone(),
         source,
+    }
+}
+
+/// The value without its trailing line break; neither empty nor too long.
+fn body_of(name: &SecretName, value: &Secret<String>) -> Result<Body, StoreError> {
+    let value = without_line_break(value.expose_secret());
+    match value.len() {
+        0 => Err(StoreError::Empty(name.clone())),
+        1..=MAX_SECRET => Ok(Body::Value(Secret::new(value.to_owned()))),
+        _ => Err(StoreError::TooLong(name.clone())),
     }
 }
 

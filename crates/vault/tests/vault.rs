@@ -9,7 +9,10 @@ use clawstaff_types::{
     Access, Actor, Conditions, Digest, Event, EventKind, Grant, Mode, ResourcePattern, Secret, SecretName,
     spec::{Connection, CredentialRef},
 };
-use clawstaff_vault::{OpenError, ReleaseError, ResolveError, SetOutcome, StoreError, Vault};
+use clawstaff_vault::{
+    Binding, Destination, Misuse, OpenError, ReleaseError, ResolveError, SealedInfo, SetOutcome, StoreError,
+    Vault,
+};
 
 const CANARY: &str = "xoxb-canary-4711-0815";
 
@@ -91,20 +94,36 @@ async fn receipt(dir: &Path, call: Digest) -> Receipt {
     .unwrap()
 }
 
+/// The hosts of the connector `slack`.
+const PUBLIC: [&str; 2] = ["slack.com", "*.slack.com"];
+
+fn at(host: &str) -> Destination<'_> {
+    Destination {
+        host,
+        port: 443,
+        public: &PUBLIC,
+    }
+}
+
 async fn released(vault: &Vault, credential: &str) -> Result<Secret<String>, ReleaseError> {
+    released_for(vault, credential, "slack", "slack.com").await
+}
+
+async fn released_for(
+    vault: &Vault,
+    credential: &str,
+    asking: &str,
+    host: &str,
+) -> Result<Secret<String>, ReleaseError> {
     let dir = tempfile::tempdir().unwrap();
     let call = Digest::of(b"call");
     let receipt = receipt(dir.path(), call).await;
-    let permit = permit("slack", call);
-    vault
-        .release(
-            &permit,
-            &receipt,
-            &connection(credential),
-            "slack.com",
-            &["slack.com"],
-        )
-        .await
+    let permit = permit(asking, call);
+    let connection = Connection {
+        name: asking.parse().unwrap(),
+        ..connection(credential)
+    };
+    vault.release(&permit, &receipt, &connection, at(host)).await
 }
 
 #[test]
@@ -203,24 +222,153 @@ async fn no_credential_without_a_permit_and_a_receipt_of_the_same_call() {
     vault.set(&name("bot"), secret(CANARY)).unwrap();
     let (call, other) = (Digest::of(b"call"), Digest::of(b"other"));
     let receipt = receipt(dir.path(), call).await;
-    let (slack, hosts) = (connection("vault:bot"), ["slack.com"]);
+    let slack = connection("vault:bot");
     let error = vault
-        .release(&permit("slack", other), &receipt, &slack, "slack.com", &hosts)
+        .release(&permit("slack", other), &receipt, &slack, at("slack.com"))
         .await;
     assert!(matches!(error, Err(ReleaseError::OtherCall)));
     let error = vault
-        .release(&permit("other", call), &receipt, &slack, "slack.com", &hosts)
+        .release(&permit("other", call), &receipt, &slack, at("slack.com"))
         .await;
     assert!(matches!(error, Err(ReleaseError::OtherConnection { .. })));
     let error = vault
-        .release(&permit("slack", call), &receipt, &slack, "evil.example", &hosts)
+        .release(&permit("slack", call), &receipt, &slack, at("evil.example"))
         .await;
-    assert!(matches!(error, Err(ReleaseError::ForeignHost { .. })));
-    let nowhere: [&str; 0] = [];
-    let error = vault
-        .release(&permit("slack", call), &receipt, &slack, "slack.com", &nowhere)
-        .await;
-    assert!(matches!(error, Err(ReleaseError::ForeignHost { .. })));
+    assert!(matches!(error, Err(ReleaseError::Misuse(Misuse::Host { .. }))));
+}
+
+fn bound(connections: &[&str], hosts: &[&str]) -> Binding {
+    Binding {
+        connections: connections.iter().map(|name| name.parse().unwrap()).collect(),
+        hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
+    }
+}
+
+/// What the seal of `bot` says.
+fn seal_of_bot(vault: &Vault) -> SealedInfo {
+    vault.list().unwrap().remove(0).sealed.unwrap()
+}
+
+#[tokio::test]
+async fn a_secret_goes_where_its_seal_says_and_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let vault = Vault::open(dir.path()).unwrap();
+    let binding = bound(&["slack"], &["ghe.acme.com:443"]);
+    vault.set_bound(&name("bot"), secret(CANARY), binding).unwrap();
+    let given = released_for(&vault, "vault:bot", "slack", "ghe.acme.com").await;
+    assert_eq!(given.unwrap().expose_secret(), CANARY);
+    let elsewhere = released_for(&vault, "vault:bot", "slack", "slack.com")
+        .await
+        .unwrap_err();
+    assert_eq!(
+        elsewhere.to_string(),
+        "the secret `bot` is not sealed for the host `slack.com`: if the connection `slack` really lives there, \
+         run `clawstaff secret bind bot --host slack.com` on the gateway's host"
+    );
+    let another = released_for(&vault, "vault:bot", "other", "ghe.acme.com").await;
+    assert!(matches!(
+        another,
+        Err(ReleaseError::Misuse(Misuse::Connection { .. }))
+    ));
+}
+
+#[tokio::test]
+async fn the_first_use_binds_to_its_connection_and_the_connectors_own_hosts_never_to_an_address_it_was_sent_to()
+ {
+    let dir = tempfile::tempdir().unwrap();
+    let vault = Vault::open(dir.path()).unwrap();
+    vault.set(&name("bot"), secret(CANARY)).unwrap();
+    let sent_elsewhere = released_for(&vault, "vault:bot", "slack", "evil.example").await;
+    assert!(matches!(
+        sent_elsewhere,
+        Err(ReleaseError::Misuse(Misuse::Host { .. }))
+    ));
+    assert_eq!(seal_of_bot(&vault).binding, Binding::default());
+    released(&vault, "vault:bot").await.unwrap();
+    let again = Vault::open(dir.path()).unwrap();
+    assert_eq!(seal_of_bot(&again).binding, bound(&["slack"], &PUBLIC));
+    let another = released_for(&again, "vault:bot", "other", "slack.com").await;
+    assert!(matches!(
+        another,
+        Err(ReleaseError::Misuse(Misuse::Connection { .. }))
+    ));
+    again
+        .bind(&name("bot"), bound(&["slack", "other"], &["evil.example"]))
+        .unwrap();
+    assert!(
+        released_for(&again, "vault:bot", "other", "evil.example")
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn a_secret_sealed_before_there_were_bindings_is_bound_at_its_next_use() {
+    use std::io::Write as _;
+    let dir = tempfile::tempdir().unwrap();
+    drop(Vault::open(dir.path()).unwrap());
+    let key = fs::read_to_string(dir.path().join("master.key")).unwrap();
+    let key: age::x25519::Identity = key.trim().parse().unwrap();
+    let file = dir.path().join("bot.age");
+    let to = key.to_public();
+    let encryptor = age::Encryptor::with_recipients(std::iter::once(&to as &dyn age::Recipient)).unwrap();
+    let mut sealed = encryptor.wrap_output(fs::File::create(&file).unwrap()).unwrap();
+    sealed.write_all(b"clawstaff-secret/1\nbot\nxoxb-old").unwrap();
+    sealed.finish().unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let vault = Vault::open(dir.path()).unwrap();
+    assert_eq!(
+        released(&vault, "vault:bot").await.unwrap().expose_secret(),
+        "xoxb-old"
+    );
+    assert_eq!(seal_of_bot(&vault).binding, bound(&["slack"], &PUBLIC));
+}
+
+#[tokio::test]
+async fn the_call_after_a_rotation_has_the_new_value_and_the_one_before_keeps_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let vault = Vault::open(dir.path()).unwrap();
+    assert!(matches!(
+        vault.rotate(&name("bot"), secret("x")),
+        Err(StoreError::Missing(_))
+    ));
+    vault.set(&name("bot"), secret("first")).unwrap();
+    let under_way = released(&vault, "vault:bot").await.unwrap();
+    vault.rotate(&name("bot"), secret("second")).unwrap();
+    assert_eq!(
+        released(&vault, "vault:bot").await.unwrap().expose_secret(),
+        "second"
+    );
+    assert_eq!(under_way.expose_secret(), "first");
+    let sealed = seal_of_bot(&vault);
+    assert_eq!((sealed.version, sealed.binding), (2, bound(&["slack"], &PUBLIC)));
+}
+
+#[tokio::test]
+async fn a_reference_that_the_control_plane_names_goes_to_the_connectors_own_hosts_only_unless_it_is_sealed()
+{
+    let dir = tempfile::tempdir().unwrap();
+    let vault = Vault::open(&dir.path().join("own/vault")).unwrap();
+    let file = dir.path().join("token");
+    fs::write(&file, CANARY).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let direct = format!("file:{}", file.display());
+    assert!(released(&vault, &direct).await.is_ok());
+    let sent_elsewhere = released_for(&vault, &direct, "slack", "evil.example").await;
+    assert!(matches!(sent_elsewhere, Err(ReleaseError::ForeignHost { .. })));
+    let reference = CredentialRef::try_from(direct).unwrap();
+    let binding = bound(&[], &["ghe.acme.com"]);
+    vault
+        .refer(&name("bot"), reference.clone(), Some(binding))
+        .unwrap();
+    let given = released_for(&vault, "vault:bot", "slack", "ghe.acme.com").await;
+    assert_eq!(given.unwrap().expose_secret(), CANARY);
+    assert_eq!(seal_of_bot(&vault).reference, Some(reference));
+    let loops = CredentialRef::Vault(name("bot"));
+    assert!(matches!(
+        vault.refer(&name("x"), loops, None),
+        Err(StoreError::NoReference(_))
+    ));
 }
 
 #[tokio::test]

@@ -10,8 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use clawstaff_api::local::{SECRETS, SecretInfo};
-use clawstaff_types::{Secret, SecretName};
+use clawstaff_types::{ConnectionName, Secret, SecretName};
 use http::Method;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::{
@@ -31,14 +32,57 @@ pub(crate) enum Command {
   clawstaff secret set slack-bot                  asks, without echo
   clawstaff secret set slack-bot < token.txt
   clawstaff secret set slack-bot -f token.txt
+  clawstaff secret set ghe --connection github --host ghe.acme.com
 
-One newline at the end is not part of the secret.")]
+One newline at the end is not part of the secret. Where it may be used is part of its seal. What is not said here is
+filled in at the first use: with the connection that uses it, and with the hosts of that connection's connector, never
+with a `base_url`.")]
     Set {
         /// Its name; a connection refers to it as `vault:NAME`
         name: SecretName,
         /// File to read it from, instead of standard input
         #[arg(short, long, value_name = "FILE")]
         file: Option<PathBuf>,
+        #[command(flatten)]
+        uses: Uses,
+    },
+    /// Give a secret a new value; the next call uses it
+    #[command(after_help = "Example:\n  clawstaff secret rotate slack-bot < token.txt
+
+Calls under way end with the value that they began with. Where it may be used stays as it is.")]
+    Rotate {
+        /// Its name
+        name: SecretName,
+        /// File to read it from, instead of standard input
+        #[arg(short, long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Say where a secret is found instead of storing it
+    #[command(after_help = "Examples:
+  clawstaff secret ref slack-bot file:/run/secrets/slack
+  clawstaff secret ref github \"exec:pass show github\" --host ghe.acme.com
+
+It is looked up at each use, by the gateway.")]
+    Ref {
+        /// Its name; a connection refers to it as `vault:NAME`
+        name: SecretName,
+        /// `env:VARIABLE`, `file:/path` or `exec:command`
+        reference: String,
+        #[command(flatten)]
+        uses: Uses,
+    },
+    /// Let a secret be used by further connections or go to further hosts
+    #[command(after_help = "Examples:
+  clawstaff secret bind ghe --host ghe.acme.com
+  clawstaff secret bind ghe --connection github --host ghe.acme.com --only")]
+    Bind {
+        /// Its name
+        name: SecretName,
+        #[command(flatten)]
+        uses: Uses,
+        /// Take the place of what was allowed instead of adding to it
+        #[arg(long)]
+        only: bool,
     },
     /// List the secrets' names; never a value
     #[command(after_help = "Example:\n  clawstaff secret list")]
@@ -51,21 +95,82 @@ One newline at the end is not part of the secret.")]
     },
 }
 
+/// Where a secret may be used
+#[derive(Debug, clap::Args)]
+pub(crate) struct Uses {
+    /// A connection that may use it; may be repeated
+    #[arg(long = "connection", value_name = "NAME")]
+    connections: Vec<ConnectionName>,
+    /// A host that it may go to, `*.domain` or `host:port`; may be repeated
+    #[arg(long = "host", value_name = "HOST")]
+    hosts: Vec<String>,
+}
+
+impl Uses {
+    fn query(&self, add: bool) -> String {
+        let connections: Vec<&str> = self.connections.iter().map(ConnectionName::as_str).collect();
+        let mut parts = vec![format!("add={add}")];
+        let lists = [
+            ("connections", connections.join(",")),
+            ("hosts", self.hosts.join(",")),
+        ];
+        for (label, list) in lists.iter().filter(|(_, list)| !list.is_empty()) {
+            let list = utf8_percent_encode(list, NON_ALPHANUMERIC);
+            parts.push(format!("{label}={list}"));
+        }
+        parts.join("&")
+    }
+}
+
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     let client = context.gateway()?;
     let path = |name: &SecretName| format!("{SECRETS}/{name}");
     match command {
-        Command::Set { name, file } => {
-            let value = read(&name, file.as_deref())?;
-            let body = Bytes::copy_from_slice(value.expose_secret());
-            client.tell(Method::PUT, &path(&name), body).await?;
+        Command::Set { name, file, uses } => {
+            let body = value(&name, file.as_deref())?;
+            let path = format!("{}?{}", path(&name), uses.query(false));
+            client.tell(Method::PUT, &path, body).await?;
             output::note(&format!("stored {name}"));
+            Ok(())
+        }
+        Command::Rotate { name, file } => {
+            let body = value(&name, file.as_deref())?;
+            let path = format!("{}/rotate", path(&name));
+            client.tell(Method::POST, &path, body).await?;
+            output::note(&format!("rotated {name}"));
+            Ok(())
+        }
+        Command::Ref {
+            name,
+            reference,
+            uses,
+        } => {
+            let path = format!("{}/reference?{}", path(&name), uses.query(false));
+            client.tell(Method::PUT, &path, Bytes::from(reference)).await?;
+            output::note(&format!("{name} is looked up at each use"));
+            Ok(())
+        }
+        Command::Bind { name, uses, only } => {
+            let path = format!("{}/binding?{}", path(&name), uses.query(!only));
+            client.tell(Method::PUT, &path, Bytes::new()).await?;
+            output::note(&format!("bound {name}"));
             Ok(())
         }
         Command::List => {
             let secrets: Vec<SecretInfo> = client.get(SECRETS).await?;
-            context.output.list(&secrets, &["NAME", "UPDATED"], |secret| {
-                vec![Cell::new(&secret.name), Cell::new(&secret.updated)]
+            let columns = ["NAME", "VERSION", "CONNECTIONS", "HOSTS", "UPDATED"];
+            context.output.list(&secrets, &columns, |secret| {
+                let connections: Vec<&str> = secret.connections.iter().map(ConnectionName::as_str).collect();
+                let version = secret
+                    .version
+                    .map_or_else(|| "unreadable".to_owned(), |v| v.to_string());
+                vec![
+                    Cell::new(&secret.name),
+                    Cell::new(version),
+                    Cell::new(connections.join(" ")),
+                    Cell::new(secret.hosts.join(" ")),
+                    Cell::new(&secret.updated),
+                ]
             })
         }
         Command::Remove { name } => {
@@ -74,6 +179,10 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             Ok(())
         }
     }
+}
+
+fn value(name: &SecretName, file: Option<&Path>) -> Result<Bytes, Failure> {
+    Ok(Bytes::copy_from_slice(read(name, file)?.expose_secret()))
 }
 
 fn read(name: &SecretName, file: Option<&Path>) -> Result<Secret<Vec<u8>>, Failure> {

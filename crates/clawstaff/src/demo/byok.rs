@@ -1,8 +1,11 @@
 //! The keys, prompts and responses of this run, searched for in everything the control plane has.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::{
+    canary::{Canaries, Kind},
     cli::text,
     memory::{search_files, search_process},
     stage::Stage,
@@ -10,30 +13,28 @@ use super::{
     work::{calls, messages, spec_for},
 };
 
-/// Texts that must not be there, by what they are.
-struct Canaries {
-    keys: Vec<Vec<u8>>,
-    prompts: Vec<Vec<u8>>,
-    responses: Vec<Vec<u8>>,
-}
+/// What an auditor or an operator can get out of the control plane.
+const EXPORTS: [&[&str]; 5] = [
+    &["get"],
+    &["audit", "query", "--limit", "1000", "-o", "json"],
+    &["claw", "list", "-o", "json"],
+    &["grant", "list", "-o", "json"],
+    &["connection", "list", "-o", "json"],
+];
 
-/// Searches the control plane's files, output and memory; then shows that the search can find something.
+/// Searches the control plane's files, output, answers and memory; then shows that the search can find something.
 pub(super) async fn searched(story: &mut Story, stage: &Stage) -> anyhow::Result<()> {
     story.chapter("Keys, prompts and responses are searched for in all that the control plane has");
     let canaries = canaries(stage).await?;
-    let all: Vec<Vec<u8>> = [
-        canaries.keys.clone(),
-        canaries.prompts.clone(),
-        canaries.responses.clone(),
-    ]
-    .concat();
     story.note(format!(
-        "{} keys, {} prompts and messages, {} responses",
-        canaries.keys.len(),
-        canaries.prompts.len(),
-        canaries.responses.len()
+        "{} keys, {} prompts and messages, {} responses, {} tool arguments; each plain, in base64, hexadecimal, \
+         escaped, and inside gzip and zlib",
+        canaries.count(Kind::Key),
+        canaries.count(Kind::Prompt),
+        canaries.count(Kind::Response),
+        canaries.count(Kind::Argument),
     ));
-    let files = search_files(&stage.data.join("control"), &all)?;
+    let files = search_files(&stage.data.join("control"), &canaries)?;
     story.observe(
         files.is_empty(),
         format!(
@@ -41,21 +42,26 @@ pub(super) async fn searched(story: &mut Story, stage: &Stage) -> anyhow::Result
             files.len()
         ),
     );
-    let output = std::fs::read(stage.props.join("up.log")).unwrap_or_default();
-    let said = all
-        .iter()
-        .filter(|needle| String::from_utf8_lossy(&output).contains(&*String::from_utf8_lossy(needle)))
-        .count();
+    let mut said = BTreeSet::new();
+    canaries.search(&std::fs::read(stage.props.join("up.log"))?, &mut said);
     story.observe(
-        said == 0,
-        format!("what the processes wrote to their output: {said} found"),
+        said.is_empty(),
+        format!("what the processes wrote to their output: {} found", said.len()),
     );
-    in_memory(story, stage, &canaries, &all)
+    let mut told = BTreeSet::new();
+    for command in EXPORTS {
+        canaries.search(stage.cli.must(command, None).await?.as_bytes(), &mut told);
+    }
+    story.observe(
+        told.is_empty(),
+        format!("what it answers when asked for everything: {} found", told.len()),
+    );
+    in_memory(story, stage, &canaries)
 }
 
-fn in_memory(story: &mut Story, stage: &Stage, canaries: &Canaries, all: &[Vec<u8>]) -> anyhow::Result<()> {
+fn in_memory(story: &mut Story, stage: &Stage, canaries: &Canaries) -> anyhow::Result<()> {
     let control = stage.process("control")?.pid;
-    let (found, bytes) = search_process(control, all)?;
+    let (found, bytes) = search_process(control, canaries)?;
     story.observe(
         found.is_empty(),
         format!(
@@ -64,20 +70,18 @@ fn in_memory(story: &mut Story, stage: &Stage, canaries: &Canaries, all: &[Vec<u
             found.len()
         ),
     );
-    let known = vec![b"support-triage".to_vec()];
+    let known = Canaries::of([(Kind::Prompt, b"support-triage".to_vec())]);
     let (name, _) = search_process(control, &known)?;
     story.observe(
         name.len() == 1,
         "the same search finds a Claw's name there, so it would have found a key",
     );
-    match search_process(stage.process("gateway")?.pid, &canaries.keys) {
-        Ok((keys, _)) => {
+    match search_process(stage.process("gateway")?.pid, canaries) {
+        Ok((there, _)) => {
+            let keys = canaries.of_kind(&there, Kind::Key);
             story.observe(
-                !keys.is_empty(),
-                format!(
-                    "and {} of the keys in the gateway, where they are used",
-                    keys.len()
-                ),
+                keys > 0,
+                format!("and {keys} of the keys in the gateway, where they are used"),
             );
         }
         Err(error) => story.note(format!("the gateway's memory is closed to this user: {error:#}")),
@@ -87,40 +91,59 @@ fn in_memory(story: &mut Story, stage: &Stage, canaries: &Canaries, all: &[Vec<u
 
 async fn canaries(stage: &Stage) -> anyhow::Result<Canaries> {
     let spec = spec_for(stage)?;
-    let claws = spec
-        .get("claw")
-        .and_then(toml::Value::as_array)
-        .cloned()
-        .unwrap_or_default();
+    let claws = spec.get("claw").and_then(toml::Value::as_array);
     let instructions = claws
-        .iter()
+        .into_iter()
+        .flatten()
         .filter_map(|claw| claw.get("instructions")?.as_str().map(str::to_owned));
     let messages = messages()?
         .into_iter()
         .map(|message| text(&message, "text").to_owned());
+    let answers = calls(stage, "anthropic").await?;
+    let blocks: Vec<&Value> = answers
+        .iter()
+        .filter_map(|answer| answer.pointer("/detail/content")?.as_array())
+        .flatten()
+        .collect();
+    let said = blocks
+        .iter()
+        .filter_map(|block| block.get("text").and_then(Value::as_str))
+        .filter(|words| words.len() > 12);
+    let inputs = blocks.iter().filter_map(|block| block.get("input"));
+    let mut arguments = Vec::new();
+    for input in inputs {
+        sentences(input, &mut arguments);
+    }
+    let keys = stage
+        .secrets
+        .values()
+        .map(|key| (Kind::Key, key.clone().into_bytes()));
     let prompts = instructions
         .chain(messages)
-        .map(|prompt| distinctive(&prompt))
-        .collect();
-    let answers = calls(stage, "anthropic").await?;
-    let blocks = answers
-        .iter()
-        .filter_map(|answer| answer.pointer("/detail/content")?.as_array());
-    let said = blocks
-        .flatten()
-        .filter_map(|block| block.get("text").and_then(Value::as_str));
-    let mut responses: Vec<Vec<u8>> = said.filter(|words| words.len() > 12).map(distinctive).collect();
-    responses.sort();
-    responses.dedup();
-    Ok(Canaries {
-        keys: stage
-            .secrets
-            .values()
-            .map(|key| key.clone().into_bytes())
-            .collect(),
-        prompts,
-        responses,
-    })
+        .map(|text| (Kind::Prompt, distinctive(&text)));
+    let responses = said.map(|text| (Kind::Response, distinctive(text)));
+    let arguments = arguments.iter().map(|text| (Kind::Argument, distinctive(text)));
+    Ok(Canaries::of(
+        keys.chain(prompts).chain(responses).chain(arguments),
+    ))
+}
+
+/// The texts in a tool's arguments that are somebody's words; ids and names are in the log, where they belong.
+fn sentences(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) if text.len() > 12 && text.contains(' ') => found.push(text.clone()),
+        Value::Array(all) => {
+            for one in all {
+                sentences(one, found);
+            }
+        }
+        Value::Object(all) => {
+            for one in all.values() {
+                sentences(one, found);
+            }
+        }
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// A piece from the middle of a text, so that no shared beginning hides it: at most 48 bytes.

@@ -9,20 +9,13 @@ use std::{
 
 use anyhow::Context as _;
 
-/// Which of `needles` occur in a run of bytes.
-fn found_in(bytes: &[u8], needles: &[Vec<u8>], found: &mut BTreeSet<usize>) {
-    for (index, needle) in needles.iter().enumerate() {
-        if !found.contains(&index) && memchr::memmem::find(bytes, needle).is_some() {
-            found.insert(index);
-        }
-    }
-}
+use super::canary::Canaries;
 
-/// Searches every regular file below `directory`. Answers the indexes of the needles found.
+/// Searches every regular file below `directory`. Answers which canaries were found.
 ///
 /// # Errors
 /// When a file that is there cannot be read: an unread file is not a searched one.
-pub(super) fn search_files(directory: &Path, needles: &[Vec<u8>]) -> anyhow::Result<BTreeSet<usize>> {
+pub(super) fn search_files(directory: &Path, canaries: &Canaries) -> anyhow::Result<BTreeSet<usize>> {
     let mut found = BTreeSet::new();
     let mut waiting = vec![directory.to_owned()];
     while let Some(directory) = waiting.pop() {
@@ -36,18 +29,18 @@ pub(super) fn search_files(directory: &Path, needles: &[Vec<u8>]) -> anyhow::Res
             } else if kind.is_file() {
                 let bytes = std::fs::read(entry.path())
                     .with_context(|| format!("cannot read `{}`", entry.path().display()))?;
-                found_in(&bytes, needles, &mut found);
+                canaries.search(&bytes, &mut found);
             }
         }
     }
     Ok(found)
 }
 
-/// Searches all writable memory of a process. Answers the indexes of the needles found and the bytes searched.
+/// Searches all writable memory of a process. Answers which canaries were found and the bytes searched.
 ///
 /// # Errors
 /// When the memory cannot be opened: that takes root, or the same user and a process that allows it.
-pub(super) fn search_process(pid: i32, needles: &[Vec<u8>]) -> anyhow::Result<(BTreeSet<usize>, u64)> {
+pub(super) fn search_process(pid: i32, canaries: &Canaries) -> anyhow::Result<(BTreeSet<usize>, u64)> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).context("cannot list its memory")?;
     let mut memory = File::open(format!("/proc/{pid}/mem")).context("cannot open its memory")?;
     let (mut found, mut searched) = (BTreeSet::new(), 0);
@@ -56,7 +49,7 @@ pub(super) fn search_process(pid: i32, needles: &[Vec<u8>]) -> anyhow::Result<(B
         memory.seek(SeekFrom::Start(start))?;
         if memory.read_exact(&mut bytes).is_ok() {
             searched += end - start;
-            found_in(&bytes, needles, &mut found);
+            canaries.search(&bytes, &mut found);
         }
     }
     anyhow::ensure!(searched > 0, "none of its memory could be read");
@@ -78,21 +71,14 @@ fn writable_range(line: &str) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::canary::Kind, *};
 
     #[test]
-    fn a_text_in_this_process_is_found_and_one_that_is_not_is_not() {
+    fn a_text_in_this_process_is_found() {
         let secret = format!("canary-{}", std::process::id());
-        let reversed: String = secret.chars().rev().collect();
-        let needles = vec![
-            secret.clone().into_bytes(),
-            reversed.chars().map(|c| c as u8 ^ 0x55).collect(),
-        ];
-        let mut absent = needles.clone();
-        absent[1][0] ^= 0xff;
-        drop(needles);
+        let canaries = Canaries::of([(Kind::Key, secret.clone().into_bytes())]);
         let pid = i32::try_from(std::process::id()).unwrap();
-        let (found, searched) = search_process(pid, &absent).unwrap();
+        let (found, searched) = search_process(pid, &canaries).unwrap();
         assert!(found.contains(&0) && searched > 0, "{secret}");
     }
 }

@@ -61,7 +61,9 @@ fn accept_unenforced(spec: &mut toml::Table) {
 pub(super) async fn deploy(story: &mut Story, stage: &Stage) -> anyhow::Result<()> {
     story.chapter("Three Claws are deployed from one spec file");
     for (name, value) in &stage.secrets {
-        stage.cli.must(&["secret", "set", name], Some(value)).await?;
+        // The stand-in services are at home here; the real ones need no `--host`.
+        let set = ["secret", "set", name, "--host", "127.0.0.1"];
+        stage.cli.must(&set, Some(value)).await?;
     }
     story.note(format!(
         "{} secrets went into the vault through standard input",

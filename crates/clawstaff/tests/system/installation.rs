@@ -105,7 +105,7 @@ impl Installation {
     /// Puts the secrets into the vault.
     pub(crate) fn set_secrets(&self) {
         for (name, value) in SECRETS {
-            self.must(&["secret", "set", name], Some(value));
+            self.must(&["secret", "set", name, "--host", "127.0.0.1"], Some(value));
         }
     }
 

@@ -31,6 +31,11 @@ const VERBS: &[Row] = &[
         "",
         Nothing("is an installation of its own, with a log of its own; it has its own tests"),
     ),
+    Row(
+        "verify-byok",
+        "",
+        Nothing("is an installation of its own, with a log of its own, as the demo is"),
+    ),
     Row("up", "", Nothing("starts the parts; what they do, they record")),
     Row("control", "", Nothing("starts a part; what it does, it records")),
     Row("gateway", "", Nothing("starts a part; what it does, it records")),
@@ -47,6 +52,17 @@ const VERBS: &[Row] = &[
     // The first request of this member is its login; `whoami` is what it is used with.
     Row("whoami", "whoami", Record("auth.login")),
     Row("secret set", "secret set later", Record("secret.set")),
+    Row("secret rotate", "secret rotate later", Record("secret.rotated")),
+    Row(
+        "secret ref",
+        "secret ref later env:PATH",
+        Record("secret.rotated"),
+    ),
+    Row(
+        "secret bind",
+        "secret bind later --host example.com",
+        Record("config.changed"),
+    ),
     Row("secret list", "secret list", NO_CONTENT),
     Row("secret remove", "secret remove later", Record("secret.removed")),
     Row(

@@ -1,31 +1,47 @@
 //! Secrets: set, replaced, removed, listed; never shown. Recorded before the change and after it.
 
-use std::sync::Arc;
+use std::{str::FromStr, sync::Arc};
 
 use axum::{
     Extension, Json,
     body::Bytes,
-    extract::{Path, State, rejection::BytesRejection},
+    extract::{Path, Query, State, rejection::BytesRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use clawstaff_api::{ApiProblem, Code, local::SecretInfo};
+use clawstaff_api::{
+    ApiProblem, Code,
+    local::{BindingQuery, SecretInfo},
+};
 use clawstaff_audit::{Draft, Phase, Stream};
-use clawstaff_types::{Actor, Digest, Event, EventKind, Outcome, ResourceRef, Secret, SecretName};
-use clawstaff_vault::StoreError;
+use clawstaff_types::{
+    Actor, Digest, Event, EventKind, Outcome, ResourceRef, Secret, SecretName, spec::CredentialRef,
+};
+use clawstaff_vault::{Binding, StoreError, Vault};
 
 use super::{Caller, Local, problem, respond};
+use crate::settle::chain;
 
 pub(super) async fn list(State(local): State<Arc<Local>>) -> Response {
     match local.gateway.vault.list() {
-        Ok(secrets) => {
-            let wire = secrets.into_iter().map(|s| SecretInfo {
-                name: s.name,
-                updated: s.updated.to_string(),
-            });
-            Json(wire.collect::<Vec<_>>()).into_response()
-        }
+        Ok(secrets) => Json(secrets.into_iter().map(shown).collect::<Vec<_>>()).into_response(),
         Err(error) => respond(&refusal(&error)),
+    }
+}
+
+fn shown(secret: clawstaff_vault::SecretInfo) -> SecretInfo {
+    let version = secret.sealed.as_ref().map(|sealed| sealed.version);
+    let (binding, reference) = secret
+        .sealed
+        .map(|sealed| (sealed.binding, sealed.reference))
+        .unwrap_or_default();
+    SecretInfo {
+        name: secret.name,
+        updated: secret.updated.to_string(),
+        version,
+        connections: binding.connections,
+        hosts: binding.hosts.into_iter().map(String::from).collect(),
+        reference: reference.map(String::from),
     }
 }
 
@@ -33,28 +49,150 @@ pub(super) async fn set(
     State(local): State<Arc<Local>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
+    Query(query): Query<BindingQuery>,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let Ok(body) = body else {
-        return problem(Code::Invalid, "a secret is at most 64 KiB");
-    };
-    // Takes over the buffer when nobody else holds it, so that the one copy is wiped.
+    finish(
+        async {
+            let (name, value) = (named(&name)?, text(body)?);
+            let vault = &local.gateway.vault;
+            let binding = binding(vault, &name, &query)?;
+            let act = Act::of(kind_of(vault, &name), &name, binding.as_ref());
+            let change = || match binding {
+                Some(binding) => vault.set_bound(&name, value, binding).map(drop),
+                None => vault.set(&name, value).map(drop),
+            };
+            recorded(&local, &caller, act, change).await
+        }
+        .await,
+    )
+}
+
+pub(super) async fn rotate(
+    State(local): State<Arc<Local>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    finish(
+        async {
+            let (name, value) = (existing(&local.gateway.vault, &name)?, text(body)?);
+            let change = || local.gateway.vault.rotate(&name, value).map(drop);
+            let act = Act::of(EventKind::SecretRotated, &name, None);
+            recorded(&local, &caller, act, change).await
+        }
+        .await,
+    )
+}
+
+pub(super) async fn refer(
+    State(local): State<Arc<Local>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Query(query): Query<BindingQuery>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    finish(
+        async {
+            let (name, reference) = (named(&name)?, text(body)?);
+            let reference = CredentialRef::try_from(reference.expose_secret().trim().to_owned())
+                .map_err(|error| ApiProblem::new(Code::Invalid, error.to_string()))?;
+            let vault = &local.gateway.vault;
+            let binding = binding(vault, &name, &query)?;
+            if !matches!(reference, CredentialRef::Vault(_)) {
+                let looked_up = vault.check_reference(&reference).await;
+                looked_up.map_err(|error| ApiProblem::new(Code::Invalid, chain(&error)))?;
+            }
+            let act = Act::of(kind_of(vault, &name), &name, binding.as_ref());
+            let change = || vault.refer(&name, reference, binding).map(drop);
+            recorded(&local, &caller, act, change).await
+        }
+        .await,
+    )
+}
+
+pub(super) async fn bind(
+    State(local): State<Arc<Local>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Query(query): Query<BindingQuery>,
+) -> Response {
+    finish(
+        async {
+            let vault = &local.gateway.vault;
+            let name = existing(vault, &name)?;
+            let binding = binding(vault, &name, &query)?
+                .ok_or_else(|| ApiProblem::new(Code::Invalid, "name a connection or a host"))?;
+            let act = Act::of(EventKind::ConfigChanged, &name, Some(&binding));
+            recorded(&local, &caller, act, || vault.bind(&name, binding)).await
+        }
+        .await,
+    )
+}
+
+fn named(name: &str) -> Result<SecretName, ApiProblem> {
+    name.parse()
+        .map_err(|error: clawstaff_types::NameError| ApiProblem::new(Code::Invalid, error.to_string()))
+}
+
+fn existing(vault: &Vault, name: &str) -> Result<SecretName, ApiProblem> {
+    let name = named(name)?;
+    if vault.contains(&name) {
+        Ok(name)
+    } else {
+        Err(refusal(&StoreError::Missing(name)))
+    }
+}
+
+/// The body as text. Takes over the buffer when nobody else holds it, so that the one copy is wiped.
+fn text(body: Result<Bytes, BytesRejection>) -> Result<Secret<String>, ApiProblem> {
+    let body = body.map_err(|_| ApiProblem::new(Code::Invalid, "a secret is at most 64 KiB"))?;
     let body = Secret::new(Vec::from(body));
-    let Ok(text) = std::str::from_utf8(body.expose_secret()) else {
-        return problem(Code::Invalid, "a secret is text in UTF-8");
-    };
-    let name = match name.parse::<SecretName>() {
-        Ok(name) => name,
-        Err(error) => return problem(Code::Invalid, error.to_string()),
-    };
-    let value = Secret::new(text.to_owned());
-    let kind = if local.gateway.vault.contains(&name) {
+    match std::str::from_utf8(body.expose_secret()) {
+        Ok(text) => Ok(Secret::new(text.to_owned())),
+        Err(_) => Err(ApiProblem::new(Code::Invalid, "a secret is text in UTF-8")),
+    }
+}
+
+fn kind_of(vault: &Vault, name: &SecretName) -> EventKind {
+    if vault.contains(name) {
         EventKind::SecretRotated
     } else {
         EventKind::SecretSet
-    };
-    let change = || local.gateway.vault.set(&name, value).map(drop);
-    finish(recorded(&local, &caller, kind, &name, change).await)
+    }
+}
+
+/// Where the secret may be used from now on; nothing when the query does not say.
+fn binding(vault: &Vault, name: &SecretName, query: &BindingQuery) -> Result<Option<Binding>, ApiProblem> {
+    if query.connections.is_none() && query.hosts.is_none() {
+        return Ok(None);
+    }
+    let mut binding = vault.binding(name);
+    if let Some(connections) = &query.connections {
+        named_in(connections, query.add, &mut binding.connections)?;
+    }
+    if let Some(hosts) = &query.hosts {
+        named_in(hosts, query.add, &mut binding.hosts)?;
+    }
+    Ok(Some(binding))
+}
+
+fn named_in<T: FromStr + PartialEq>(list: &str, add: bool, into: &mut Vec<T>) -> Result<(), ApiProblem>
+where
+    T::Err: std::fmt::Display,
+{
+    let words = list.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let parsed = words.map(str::parse).collect::<Result<Vec<T>, _>>();
+    let parsed = parsed.map_err(|error| ApiProblem::new(Code::Invalid, error.to_string()))?;
+    if !add {
+        into.clear();
+    }
+    for one in parsed {
+        if !into.contains(&one) {
+            into.push(one);
+        }
+    }
+    Ok(())
 }
 
 pub(super) async fn remove(
@@ -69,7 +207,8 @@ pub(super) async fn remove(
         return respond(&refusal(&StoreError::Missing(name)));
     }
     let change = || local.gateway.vault.remove(&name);
-    finish(recorded(&local, &caller, EventKind::SecretRemoved, &name, change).await)
+    let act = Act::of(EventKind::SecretRemoved, &name, None);
+    finish(recorded(&local, &caller, act, change).await)
 }
 
 fn finish(done: Result<(), ApiProblem>) -> Response {
@@ -79,20 +218,44 @@ fn finish(done: Result<(), ApiProblem>) -> Response {
     }
 }
 
+/// What is about to happen to a secret, as it is recorded.
+struct Act {
+    kind: EventKind,
+    name: SecretName,
+    facts: Vec<(&'static str, String)>,
+}
+
+impl Act {
+    fn of(kind: EventKind, name: &SecretName, binding: Option<&Binding>) -> Self {
+        let facts = binding.map(|binding| {
+            let connections: Vec<_> = binding.connections.iter().map(ToString::to_string).collect();
+            let hosts: Vec<_> = binding.hosts.iter().map(ToString::to_string).collect();
+            vec![("connections", connections.join(" ")), ("hosts", hosts.join(" "))]
+        });
+        Self {
+            kind,
+            name: name.clone(),
+            facts: facts.unwrap_or_default(),
+        }
+    }
+}
+
 /// Makes the intent durable, makes the change, makes its outcome durable.
 async fn recorded(
     local: &Local,
     caller: &Caller,
-    kind: EventKind,
-    name: &SecretName,
+    act: Act,
     change: impl FnOnce() -> Result<(), StoreError>,
 ) -> Result<(), ApiProblem> {
+    let Act { kind, name, facts } = act;
     let mut event = Event::new(kind, Actor::Member(caller.0.clone()));
     event.policy_revision = Some(local.gateway.state.load().revision());
     event.resource = "secret"
         .parse()
         .and_then(|kind| ResourceRef::new(kind, name.as_str()))
         .ok();
+    let facts = facts.into_iter().map(|(label, fact)| (label.to_owned(), fact));
+    event.facts.extend(facts);
     let call = Digest::of(format!("{kind}\n{name}").as_bytes());
     let draft = |phase, event| Draft {
         stream: Stream::System("gateway".into()),
@@ -129,7 +292,7 @@ async fn recorded(
 fn refusal(error: &StoreError) -> ApiProblem {
     let code = match error {
         StoreError::Missing(_) => Code::NotFound,
-        StoreError::Empty(_) | StoreError::TooLong(_) => Code::Invalid,
+        StoreError::Empty(_) | StoreError::TooLong(_) | StoreError::NoReference(_) => Code::Invalid,
         StoreError::Seal(_) | StoreError::Unopenable(_) | StoreError::File { .. } | StoreError::List(_) => {
             tracing::error!(%error, source = ?std::error::Error::source(error), "the vault cannot do its work");
             Code::Internal

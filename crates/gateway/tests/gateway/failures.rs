@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clawstaff_gateway::waits::Waits;
 use clawstaff_types::{EventKind, Outcome};
+use clawstaff_vault::Binding;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
@@ -154,4 +155,32 @@ async fn a_service_that_hangs_is_given_up_and_the_outcome_is_unknown() {
     let event = world.last(EventKind::MessageSent).event;
     assert_eq!(event.outcome, Some(Outcome::Unknown));
     assert_eq!(event.facts["error"], "answer_timeout");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_sent_to_another_address_does_not_get_the_credential() {
+    let world = World::new().await;
+    world.grant("slack", "messages.send", "channel:C1").await;
+    let own = Binding {
+        connections: vec!["slack".parse().unwrap()],
+        hosts: vec![format!("127.0.0.1:{}", world.upstream.port).parse().unwrap()],
+    };
+    world.gateway.vault.bind(&"slack".parse().unwrap(), own).unwrap();
+    let evil = crate::upstream::Upstream::start().await;
+    let redefined = evil.connection("slack");
+    world
+        .change(|state| {
+            let slack = state.connections.iter_mut().find(|c| c.name.as_str() == "slack");
+            *slack.unwrap() = redefined;
+        })
+        .await;
+    let read = world
+        .slack("/api/chat.postMessage", &json!({ "channel": "C1", "text": "x" }))
+        .await;
+    assert_eq!(read.status, StatusCode::BAD_GATEWAY);
+    assert!(read.text().contains("clawstaff secret bind"), "{}", read.text());
+    assert!(evil.seen().is_empty() && world.upstream.seen().is_empty());
+    let call = world.last(EventKind::MessageSent).event;
+    assert_eq!(call.outcome, Some(Outcome::Failed));
+    assert_eq!(call.facts["error"], "credential_not_for_this");
 }

@@ -25,7 +25,7 @@ use clawstaff_gateway::{
     waits::Waits,
 };
 use clawstaff_types::{ClawName, EventKind, Grant, Secret, spec::Connection};
-use clawstaff_vault::{Vault, seal::PrivateKey};
+use clawstaff_vault::{Binding, Vault, seal::PrivateKey};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
@@ -95,8 +95,14 @@ impl World {
         let (log, _) = Log::open_in(options, environment).unwrap();
         let vault = Vault::open(&at("gateway/vault")).unwrap();
         for name in ["slack", "notion", "anthropic", "openai"] {
+            let here = Binding {
+                hosts: ["127.0.0.1", "localhost"]
+                    .map(|host| host.parse().unwrap())
+                    .to_vec(),
+                connections: Vec::new(),
+            };
             vault
-                .set(&name.parse().unwrap(), Secret::new(SECRET.to_owned()))
+                .set_bound(&name.parse().unwrap(), Secret::new(SECRET.to_owned()), here)
                 .unwrap();
         }
         std::fs::create_dir_all(at("gateway/keys")).unwrap();
