@@ -70,7 +70,9 @@ pub enum SinkSecretError {
     #[error("the secret `{0}` is not this sink's: its name has to begin with `{SINK_PREFIX}`")]
     NotForSinks(SecretName),
     /// It is a reference to a value elsewhere.
-    #[error("the secret `{0}` is a reference, and a sink's has to be a value: run `clawstaff secret set {0}`")]
+    #[error(
+        "the secret `{0}` is a reference, and a sink's has to be a value: run `clawstaff secret set {0}`"
+    )]
     Referred(SecretName),
     /// It could not be read.
     #[error("cannot read the secret `{name}` from the vault")]
