@@ -20,9 +20,10 @@ need curl curl
 need python3 python3-minimal
 need setpriv util-linux
 need docker-registry docker-registry
-need git git
-need node nodejs
-need java openjdk-17-jre-headless
+# What runs in test cages is made of the packages' own files, so that another node or git on the path is not enough.
+for package in python3 git nodejs openjdk-17-jre-headless curl; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
 need chromium chromium
 need strace strace
 need go golang-go
