@@ -70,7 +70,7 @@ fn in_memory(story: &mut Story, stage: &Stage, canaries: &Canaries) -> anyhow::R
             found.len()
         ),
     );
-    let known = Canaries::of([(Kind::Prompt, b"support-triage".to_vec())]);
+    let known = Canaries::of([(Kind::Prompt, b"support-triage".to_vec())])?;
     let (name, _) = search_process(control, &known)?;
     story.observe(
         name.len() == 1,
@@ -123,9 +123,7 @@ async fn canaries(stage: &Stage) -> anyhow::Result<Canaries> {
         .map(|text| (Kind::Prompt, distinctive(&text)));
     let responses = said.map(|text| (Kind::Response, distinctive(text)));
     let arguments = arguments.iter().map(|text| (Kind::Argument, distinctive(text)));
-    Ok(Canaries::of(
-        keys.chain(prompts).chain(responses).chain(arguments),
-    ))
+    Canaries::of(keys.chain(prompts).chain(responses).chain(arguments))
 }
 
 /// The texts in a tool's arguments that are somebody's words; ids and names are in the log, where they belong.

@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeSet, io::Read as _};
 
+use aho_corasick::AhoCorasick;
+use anyhow::Context as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use memchr::memmem;
 
@@ -26,21 +28,29 @@ pub(super) enum Kind {
 /// Canaries, ready to be looked for.
 pub(super) struct Canaries {
     kinds: Vec<Kind>,
-    /// Every form, and whose it is.
-    forms: Vec<(Vec<u8>, usize)>,
+    /// Every form of every canary, looked for in one pass.
+    forms: AhoCorasick,
+    /// Whose each form is.
+    owners: Vec<usize>,
 }
 
 impl Canaries {
     /// Takes texts of at least eight bytes; shorter ones are nobody's alone.
-    pub(super) fn of(texts: impl IntoIterator<Item = (Kind, Vec<u8>)>) -> Self {
+    ///
+    /// # Errors
+    /// When they are too many or too long for one search.
+    pub(super) fn of(texts: impl IntoIterator<Item = (Kind, Vec<u8>)>) -> anyhow::Result<Self> {
         let texts: BTreeSet<(Kind, Vec<u8>)> =
             texts.into_iter().filter(|(_, text)| text.len() >= 8).collect();
-        let (mut kinds, mut forms) = (Vec::new(), Vec::new());
+        let (mut kinds, mut forms, mut owners) = (Vec::new(), Vec::new(), Vec::new());
         for (kind, text) in texts {
-            forms.extend(forms_of(&text).into_iter().map(|form| (form, kinds.len())));
+            let own = forms_of(&text);
+            owners.extend(own.iter().map(|_| kinds.len()));
+            forms.extend(own);
             kinds.push(kind);
         }
-        Self { kinds, forms }
+        let forms = AhoCorasick::new(forms).context("too much to be looked for at once")?;
+        Ok(Self { kinds, forms, owners })
     }
 
     /// How many there are of a kind.
@@ -62,11 +72,8 @@ impl Canaries {
     }
 
     fn search_plain(&self, bytes: &[u8], found: &mut BTreeSet<usize>) {
-        for (form, owner) in &self.forms {
-            if !found.contains(owner) && memmem::find(bytes, form).is_some() {
-                found.insert(*owner);
-            }
-        }
+        let forms = self.forms.find_overlapping_iter(bytes);
+        found.extend(forms.filter_map(|form| self.owners.get(form.pattern().as_usize())));
     }
 
     /// How many of `found` are of a kind.
@@ -144,7 +151,8 @@ mod tests {
         let canaries = Canaries::of([
             (Kind::Key, CANARY.into()),
             (Kind::Prompt, b"another canary".to_vec()),
-        ]);
+        ])
+        .unwrap();
         let mut found = BTreeSet::new();
         canaries.search(bytes, &mut found);
         assert!(found.is_subset(&BTreeSet::from([0])));

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn a_text_in_this_process_is_found() {
         let secret = format!("canary-{}", std::process::id());
-        let canaries = Canaries::of([(Kind::Key, secret.clone().into_bytes())]);
+        let canaries = Canaries::of([(Kind::Key, secret.clone().into_bytes())]).unwrap();
         let pid = i32::try_from(std::process::id()).unwrap();
         let (found, searched) = search_process(pid, &canaries).unwrap();
         assert!(found.contains(&0) && searched > 0, "{secret}");
