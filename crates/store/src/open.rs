@@ -8,11 +8,42 @@ use std::{
 };
 
 use sqlx::{
-    SqlitePool,
+    SqlSafeStr as _, SqlitePool,
+    migrate::{Migration, MigrationType, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use crate::{Change, StoreError, error::doing};
+
+/// `migrations/sqlite`, in order. What has been released is never edited: its checksum is in the database.
+/// Listed by hand: the macro that would read the folder builds SQLite a second time, for the compiler.
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (
+        1,
+        "state",
+        include_str!("../../../migrations/sqlite/0001_state.sql"),
+    ),
+    (
+        2,
+        "audit",
+        include_str!("../../../migrations/sqlite/0002_audit.sql"),
+    ),
+    (
+        3,
+        "index",
+        include_str!("../../../migrations/sqlite/0003_index.sql"),
+    ),
+    (
+        5,
+        "approvals",
+        include_str!("../../../migrations/sqlite/0005_approvals.sql"),
+    ),
+    (
+        6,
+        "sinks",
+        include_str!("../../../migrations/sqlite/0006_sinks.sql"),
+    ),
+];
 
 const READERS: u32 = 4;
 /// What each connection keeps of the database in memory: 32 MiB, said in KiB as a negative number. The indices of
@@ -54,7 +85,7 @@ impl Store {
             .connect_with(options.clone())
             .await
             .map_err(open_error)?;
-        sqlx::migrate!("../../migrations/sqlite")
+        migrator()
             .run(&writer)
             .await
             .map_err(|source| StoreError::Migrate {
@@ -92,6 +123,19 @@ impl Store {
     }
 }
 
+fn migrator() -> Migrator {
+    let migration = |&(version, name, sql): &(i64, &'static str, &'static str)| {
+        Migration::new(
+            version,
+            name.into(),
+            MigrationType::Simple,
+            sql.into_sql_str(),
+            false,
+        )
+    };
+    Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect())
+}
+
 /// The database and the files `SQLite` puts beside it take their mode from the file that is made here.
 fn make_private(path: &Path) -> std::io::Result<()> {
     let file = OpenOptions::new()
@@ -100,4 +144,24 @@ fn make_private(path: &Path) -> std::io::Result<()> {
         .mode(0o600)
         .open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_migrations_folder_is_listed_under_its_number_and_name() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations/sqlite");
+        let mut files: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        let listed: Vec<_> = MIGRATIONS
+            .iter()
+            .map(|(version, name, _)| format!("{version:04}_{name}.sql"))
+            .collect();
+        assert_eq!(listed, files);
+    }
 }
