@@ -2,7 +2,9 @@
 //!
 //! Callers are told apart by the uid of the peer. Nothing here is reachable from a cage or over the network.
 
-use clawstaff_types::{ClawName, ConnectionName, Digest, Event, MemberId, SecretName};
+use std::collections::BTreeMap;
+
+use clawstaff_types::{ActionId, ClawName, ConnectionName, Digest, Event, MemberId, SecretName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,9 @@ pub const CONTENT: &str = "/local/v1/content";
 pub const HOLDS: &str = "/local/v1/holds";
 /// `POST` [`EraseRequest`] → [`EraseAnswer`].
 pub const ERASE: &str = "/local/v1/erase";
+/// `GET /local/v1/mcp/{connection}` → Vec<[`OfferedTool`]>, asked of the server now;
+/// `POST /local/v1/mcp/{connection}/approve` [`ApproveTools`].
+pub const MCP: &str = "/local/v1/mcp";
 /// `GET` → [`GatewayInfo`].
 pub const INFO: &str = "/local/v1/info";
 /// `GET`: a response that never ends; when it breaks, the gateway is gone (the runner freezes cages).
@@ -91,6 +96,38 @@ pub struct BindingQuery {
     /// Add to what there is instead of taking its place.
     #[serde(default)]
     pub add: bool,
+}
+
+/// A tool of an MCP server, as the server defines it now and as it stands with the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfferedTool {
+    /// Its name at the server.
+    pub name: String,
+    /// The action that grants name: `mcp:tools.NAME`.
+    pub action: ActionId,
+    /// `approved`; `new`, if it never was; `changed`, if it was another when it was approved.
+    pub standing: String,
+    /// Of the definition.
+    pub digest: Digest,
+    /// What in it speaks to a model rather than of the tool.
+    pub warnings: Vec<String>,
+    /// The definition, as JSON. Words of the server: shown, never followed.
+    pub definition: String,
+    /// Who approved it last.
+    pub approved_by: Option<MemberId>,
+    /// When.
+    pub approved_at: Option<Timestamp>,
+    /// What was approved, where it is another now.
+    pub approved_definition: Option<String>,
+}
+
+/// Approves definitions of tools, each by the digest that the approver saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveTools {
+    /// Digests by the tools' names.
+    pub tools: BTreeMap<String, Digest>,
 }
 
 /// The gateway about itself.

@@ -69,6 +69,12 @@ pub struct ConditionsShape {
     /// An argument must have one of these values.
     #[schema(required = false)]
     pub arguments: Vec<ArgumentShape>,
+    /// Only within one of these windows of the week: `mon-fri 09:00-17:00 Europe/Berlin`.
+    #[schema(required = false)]
+    pub hours: Vec<String>,
+    /// What may be spent under the grant.
+    #[schema(required = false)]
+    pub budget: BudgetShape,
 }
 
 /// One argument of the call must have one of the listed values.
@@ -147,7 +153,7 @@ pub struct LimitsShape {
     pub accept_unenforced: Vec<String>,
 }
 
-/// What a Claw may spend; absent means no limit of that kind.
+/// What a Claw may spend, or may be spent under a grant; absent means no limit of that kind.
 #[derive(Debug, ToSchema)]
 #[schema(as = Budget)]
 pub struct BudgetShape {
@@ -282,7 +288,8 @@ mod tests {
     fn every_shape_has_the_fields_of_the_type_it_describes() {
         let grant: Grant = serde_json::from_str(
             r#"{"id":"gr_1","claw":"a","connection":"slack","actions":["*"],"resources":["*"],"granted_by":"uid-0",
-                "expires":"2027-01-31T00:00:00Z","conditions":{"on_behalf_of":["uid-1"],"arguments":[{"name":"n","one_of":["v"]}]}}"#,
+                "expires":"2027-01-31T00:00:00Z","conditions":{"on_behalf_of":["uid-1"],"arguments":[{"name":"n","one_of":["v"]}],
+                "hours":["09:00-17:00"],"budget":{"requests_per_minute":1}}}"#,
         )
         .unwrap();
         check::<GrantShape, _>(&grant);

@@ -1,6 +1,6 @@
 //! What a loaded connector consists of: the parts that other crates see.
 
-use clawstaff_types::{Access, ActionId, ConnectorId, ResourceKind, ResourceRef};
+use clawstaff_types::{Access, ActionId, ActionPattern, ConnectorId, ResourceKind, ResourceRef};
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 
@@ -96,6 +96,15 @@ pub struct Action {
     pub tool: Option<Tool>,
 }
 
+/// What a tool's API speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP requests, as the manifest describes them.
+    Http,
+    /// The Model Context Protocol over streamable HTTP.
+    Mcp,
+}
+
 /// A connector, loaded and checked.
 #[derive(Debug, Clone)]
 pub struct Connector {
@@ -107,6 +116,7 @@ pub struct Connector {
     pub(crate) auth: Auth,
     pub(crate) actions: Vec<Action>,
     pub(crate) rules: Rules,
+    pub(crate) protocol: Protocol,
 }
 
 impl Connector {
@@ -156,6 +166,20 @@ impl Connector {
     /// One of its actions.
     pub fn action(&self, id: &ActionId) -> Option<&Action> {
         self.actions.iter().find(|action| &action.id == id)
+    }
+
+    /// What its API speaks.
+    pub const fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Whether a pattern means an action of it. An MCP server may have tools of any name.
+    pub fn may_mean(&self, pattern: &ActionPattern) -> bool {
+        let known = self.actions.iter().any(|action| pattern.matches(&action.id));
+        match self.protocol {
+            Protocol::Http => known,
+            Protocol::Mcp => known || crate::mcp::may_mean(pattern),
+        }
     }
 
     /// Its MCP tools, each with its action.

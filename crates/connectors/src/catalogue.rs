@@ -1,10 +1,10 @@
-//! All connectors that are built in: the manifests in `connectors/` at the root of the repository.
+//! All connectors that are built in: the manifests in `connectors/` at the root of the repository, and `mcp`.
 
 use std::collections::BTreeMap;
 
 use clawstaff_types::ConnectorId;
 
-use crate::{action::Connector, manifest::ManifestError};
+use crate::{action::Connector, manifest::ManifestError, mcp};
 
 /// The manifests, in the order of their ids. A test compares this list with the folder.
 pub(crate) const BUILTIN: [&str; 5] = [
@@ -30,6 +30,9 @@ impl Catalogue {
         let mut catalogue = Self::default();
         for manifest in BUILTIN {
             catalogue.add(Connector::parse(manifest)?)?;
+        }
+        if let Some(mcp) = mcp::connector() {
+            catalogue.add(mcp)?;
         }
         Ok(catalogue)
     }

@@ -14,7 +14,7 @@ use http::{HeaderName, HeaderValue, Method};
 use toml::Spanned;
 
 use crate::{
-    action::{Action, Auth, AuthScheme, Connector, HostPattern, Tool},
+    action::{Action, Auth, AuthScheme, Connector, HostPattern, Protocol, Tool},
     build::ToolRules,
     manifest::{
         ActionManifest, AuthManifest, BodyKind, Manifest, ManifestError, RequestManifest, ResourceManifest,
@@ -95,7 +95,7 @@ pub(crate) struct ResourceRule {
 }
 
 /// The part of a connector that only this crate reads.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Rules {
     pub(crate) values: BTreeMap<String, Rule>,
     pub(crate) resources: BTreeMap<String, ResourceRule>,
@@ -272,6 +272,7 @@ fn connector(loader: &Loader<'_>, manifest: &Manifest) -> Result<Connector, Mani
         auth: auth(loader, &manifest.auth)?,
         actions,
         rules,
+        protocol: Protocol::Http,
     })
 }
 
@@ -331,6 +332,18 @@ fn action(
 ) -> Result<Action, ManifestError> {
     let id = ActionId::new(connector.clone(), manifest.id.as_ref())
         .map_err(|e| loader.error(&manifest.id, format!("{e}"), ""))?;
+    if manifest
+        .id
+        .as_ref()
+        .contains(|c: char| c.is_ascii_uppercase() || c == '-')
+    {
+        let what = format!("`{}` is not an action's name", manifest.id.as_ref());
+        return Err(loader.error(
+            &manifest.id,
+            what,
+            "write words of a-z, 0-9 and `_`, joined by `.`",
+        ));
+    }
     if manifest.request.is_empty() {
         return Err(loader.error(
             &manifest.id,

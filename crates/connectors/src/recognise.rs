@@ -14,7 +14,7 @@ use clawstaff_types::{Access, ActionId, ResourceRef};
 use serde_json::Value;
 
 use crate::{
-    action::{Connector, RecordKind},
+    action::{Connector, Protocol, RecordKind},
     load::{Only, Rules, Shape, Source},
     pointer::Pointer,
     request::{self, Body, RequestView},
@@ -87,6 +87,13 @@ impl Connector {
     /// # Errors
     /// [`Unmapped`], whenever the request is not exactly one action on resources that can be named.
     pub fn recognise(&self, request: &RequestView<'_>) -> Result<Mapped, Unmapped> {
+        match self.protocol {
+            Protocol::Http => self.recognise_http(request),
+            Protocol::Mcp => crate::mcp::recognise(request),
+        }
+    }
+
+    fn recognise_http(&self, request: &RequestView<'_>) -> Result<Mapped, Unmapped> {
         let path = request::segments(request.path)?;
         let shapes = self.rules.at(request, &path)?;
         let query = request::pairs(request.query.unwrap_or_default()).map_err(Unmapped::Query)?;

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use crate::{
-    action::Connector,
+    action::{Connector, Protocol},
     load::Loader,
     manifest::{ManifestError, ResponseManifest, ResultManifest, UsageManifest},
     pointer::Pointer,
@@ -32,7 +32,7 @@ pub struct Summary {
 }
 
 /// How the tool says success, errors and usage.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct ResponseRules {
     success: Option<Pointer>,
     error: Vec<Pointer>,
@@ -84,6 +84,9 @@ impl ResultRules {
 impl Connector {
     /// Sums up the response to a call of `action`. An action of another connector has no ids to count.
     pub fn summarise(&self, action: &clawstaff_types::ActionId, status: u16, body: &[u8]) -> Summary {
+        if self.protocol == Protocol::Mcp {
+            return crate::mcp::summarise(status, body);
+        }
         let response = &self.rules.response;
         let document: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
         let said = response.success.as_ref().map(|at| at.read(&document));

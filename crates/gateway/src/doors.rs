@@ -221,6 +221,7 @@ fn close_door(gateway: &Gateway, claw: &ClawName) {
     }
     gateway.authorities.forget(claw);
     gateway.budgets.forget(claw);
+    gateway.servers.forget(claw);
     gateway.limits.forget(claw);
     gateway.ready.forget(claw);
 }

@@ -63,6 +63,9 @@ pub enum ForwardError {
     /// Its certificate is not trusted, or TLS failed otherwise.
     #[error("the service's TLS certificate is not trusted or TLS failed")]
     Tls,
+    /// The server does not agree to speak MCP with us.
+    #[error("the MCP server did not agree to a session")]
+    Handshake,
     /// Sent, and no answer in time.
     #[error("the service did not answer within {} seconds", .0.as_secs())]
     AnswerTimeout(Duration),
@@ -75,7 +78,7 @@ impl ForwardError {
     /// Whether it is certain that the service never saw the request.
     pub const fn never_sent(&self) -> bool {
         match self {
-            Self::Address | Self::Connect | Self::ConnectTimeout | Self::Tls => true,
+            Self::Address | Self::Connect | Self::ConnectTimeout | Self::Tls | Self::Handshake => true,
             Self::AnswerTimeout(_) | Self::Broken => false,
         }
     }
@@ -87,6 +90,7 @@ impl ForwardError {
             Self::Connect => "connect",
             Self::ConnectTimeout => "connect_timeout",
             Self::Tls => "tls",
+            Self::Handshake => "handshake",
             Self::AnswerTimeout(_) => "answer_timeout",
             Self::Broken => "broken",
         }
@@ -119,10 +123,23 @@ impl Upstream {
     /// See [`ForwardError`].
     pub async fn send(&self, credentialed: Credentialed, waits: &Waits) -> Result<Answered, ForwardError> {
         let (request, secret, own_address, patient) = credentialed.into_parts();
-        let pool = if own_address { &self.named } else { &self.public };
         let wait = if patient { waits.model } else { waits.answer };
-        let response = exchange(pool, request, wait).await?;
+        let response = self.exchange(request, own_address, wait).await?;
         Ok(Answered { response, secret })
+    }
+
+    /// One request and the head of its answer.
+    ///
+    /// # Errors
+    /// See [`ForwardError`].
+    pub(crate) async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        own_address: bool,
+        wait: Duration,
+    ) -> Result<Response<Incoming>, ForwardError> {
+        let pool = if own_address { &self.named } else { &self.public };
+        exchange(pool, request, wait).await
     }
 }
 

@@ -195,7 +195,8 @@ pub async fn inject(
     })
 }
 
-fn credential(auth: &Auth, secret: &Secret<String>) -> Option<(HeaderName, HeaderValue)> {
+/// The header in which `secret` travels; `None` if it cannot.
+pub(crate) fn credential(auth: &Auth, secret: &Secret<String>) -> Option<(HeaderName, HeaderValue)> {
     let text = secret.expose_secret();
     let (name, value) = match &auth.scheme {
         AuthScheme::Bearer => {

@@ -10,7 +10,7 @@ pub(crate) mod subject;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clawstaff_connectors::RecordKind;
+use clawstaff_connectors::{Protocol, RecordKind};
 use clawstaff_types::{ClawName, spec::Budget};
 use http::{Response, StatusCode};
 use jiff::Timestamp;
@@ -22,6 +22,7 @@ use crate::{
     limits::Place,
     map,
     map::Route,
+    mcp,
     parse::{self, Via},
     problem::Refusal,
     record::{self, Stop, Who},
@@ -102,14 +103,17 @@ where
         .claw(&who.claw)
         .map_or_else(Budget::default, |claw| claw.spec.budget.clone());
     let tokens = (call.mapped.record == RecordKind::Model).then(|| budget::worst_case(&call.body));
+    let under = |id| state.budget_of(id).map(|budget| (id, budget));
+    let grants: Vec<_> = permit.grants().iter().map(under).collect();
     let spend = gateway
         .budgets
-        .reserve(&who.claw, &budget, tokens, now)
+        .reserve((&who.claw, &budget), &grants, tokens, now)
         .map_err(|over| stops::over_budget(who, &call, &permit, &over))?;
     let intent = record::intent(gateway, who, &call, &permit)
         .await
         .map_err(|error| stops::unrecorded(&error))?;
     let kept = subject::keep_request(gateway, &intent, &keys, &call).await;
+    let link = Arc::clone(&call.link);
     let injected = inject::inject(&gateway.vault, permit, &intent.receipt, call).await;
     let settling = Settling::new(Arc::clone(gateway), intent, spend, place, keys, question);
     if let Err(error) = kept {
@@ -119,7 +123,11 @@ where
         Ok(credentialed) => credentialed,
         Err(error) => return Err(settling.not_injected(error).await),
     };
-    match gateway.upstream.send(credentialed, &gateway.waits).await {
+    let sent = match link.connector.protocol() {
+        Protocol::Http => gateway.upstream.send(credentialed, &gateway.waits).await,
+        Protocol::Mcp => mcp::send(gateway, &link, &who.claw, credentialed).await,
+    };
+    match sent {
         Ok(answered) => Box::pin(settling.answered(answered)).await,
         Err(error) => Err(settling.not_forwarded(error).await),
     }

@@ -7,6 +7,7 @@ mod content;
 mod custody;
 mod records;
 mod secrets;
+mod servers;
 
 use std::{io, os::unix::fs::PermissionsExt as _, path::Path as FsPath, sync::Arc, time::Duration};
 
@@ -20,7 +21,7 @@ use axum::{
 };
 use clawstaff_api::{
     ApiProblem, Code,
-    local::{ALIVE, CONTENT, DOOR, ERASE, GatewayInfo, HOLDS, INFO, RECORD, SECRETS},
+    local::{ALIVE, CONTENT, DOOR, ERASE, GatewayInfo, HOLDS, INFO, MCP, RECORD, SECRETS},
 };
 use clawstaff_types::{ClawName, MemberId};
 use tokio::net::UnixListener;
@@ -147,6 +148,8 @@ fn router(gateway: Arc<Gateway>, shutdown: CancellationToken) -> Router {
         .route(&format!("{SECRETS}/{{name}}/rotate"), post(secrets::rotate))
         .route(&format!("{SECRETS}/{{name}}/reference"), put(secrets::refer))
         .route(&format!("{SECRETS}/{{name}}/binding"), put(secrets::bind))
+        .route(&format!("{MCP}/{{connection}}"), get(servers::tools))
+        .route(&format!("{MCP}/{{connection}}/approve"), post(servers::approve))
         .route(INFO, get(info))
         .route(ALIVE, get(alive))
         .fallback(|| async {

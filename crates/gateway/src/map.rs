@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clawstaff_connectors::{Mapped, RequestView, Unmapped};
+use clawstaff_connectors::{Mapped, Protocol, RequestView, Unmapped};
 use clawstaff_types::{ClawName, Digest};
 use http::{HeaderMap, Method, header};
 use jiff::Timestamp;
@@ -159,9 +159,11 @@ pub(crate) struct Keys<'a> {
 }
 
 fn assemble(key: &Commitment, link: Arc<Link>, mapped: Mapped, path: String, request: Request) -> Call {
-    let path_and_query = match &request.query {
-        Some(query) => format!("{path}?{query}"),
-        None => path,
+    let path_and_query = match (&request.query, link.connector.protocol()) {
+        (Some(query), _) => format!("{path}?{query}"),
+        // The server's address is its one path; nothing is below it.
+        (None, Protocol::Mcp) => String::new(),
+        (None, Protocol::Http) => path,
     };
     let mut call = Call {
         link,

@@ -1,9 +1,16 @@
 //! `/mcp`: the granted actions as tools of the Model Context Protocol, over streamable HTTP.
 //!
 //! Both revisions that clients speak are served (2026-07-28 without sessions, 2025-11-25 with them). The
-//! protocol is rmcp's; which tools there are is the policy's; a call walks the same line as any HTTP request.
+//! protocol is rmcp's; which tools there are is the policy's; a call walks the same line as any HTTP request. What
+//! MCP servers outside offer is served beside them ([`foreign`]), whichever of the revisions these speak.
 
+pub(crate) mod definition;
+mod foreign;
+mod reading;
+pub(crate) mod servers;
+pub(crate) mod survey;
 mod tools;
+mod wire;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,6 +24,7 @@ use rmcp::transport::streamable_http_server::{
 use tokio_util::sync::CancellationToken;
 
 use self::tools::Tools;
+pub(crate) use self::{servers::Servers, wire::send};
 use crate::{
     body::{self, Body},
     parse::MAX_BODY,

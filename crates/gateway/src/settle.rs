@@ -103,9 +103,11 @@ impl Settling {
             ForwardError::AnswerTimeout(_) | ForwardError::ConnectTimeout => {
                 (StatusCode::GATEWAY_TIMEOUT, &error)
             }
-            ForwardError::Address | ForwardError::Connect | ForwardError::Tls | ForwardError::Broken => {
-                (StatusCode::BAD_GATEWAY, &error)
-            }
+            ForwardError::Address
+            | ForwardError::Connect
+            | ForwardError::Tls
+            | ForwardError::Handshake
+            | ForwardError::Broken => (StatusCode::BAD_GATEWAY, &error),
         };
         let (outcome, sent) = if outcome.never_sent() {
             (Outcome::Failed, "nothing was sent")

@@ -26,6 +26,7 @@ use crate::{
     honeytoken::Honeytokens,
     inbox::Inbox,
     limits::Limits,
+    mcp::Servers,
     sinks::Board,
     state::{State, StateError},
     tls::Authorities,
@@ -116,6 +117,7 @@ pub struct Gateway {
     pub(crate) custody_file: PathBuf,
     pub(crate) authorities: Authorities,
     pub(crate) doors: Doors,
+    pub(crate) servers: Servers,
     /// How far each sink has come.
     pub sinks: Board,
 }
@@ -144,6 +146,7 @@ impl Gateway {
             approvals: parts.approvals,
             seal_key: parts.seal_key,
             doors: Doors::default(),
+            servers: Servers::open(parts.own_dir.join("mcp")).map_err(StartError::Servers)?,
             sinks: Board::default(),
             doors_dir: parts.doors_dir,
             ready: Readiness::default(),
@@ -182,6 +185,7 @@ impl Gateway {
             });
         }
         let revision = next.revision();
+        self.budgets.keep_grants(|id| next.budget_of(id).is_some());
         self.state.store(Arc::new(next));
         self.revisions.send_replace(revision);
         crate::doors::reconcile(self).await;
@@ -202,6 +206,9 @@ pub enum StartError {
     /// The file of holds.
     #[error("preparing the legal holds: {0}")]
     Custody(#[from] CustodyError),
+    /// What was approved of MCP servers.
+    #[error("reading which tools of MCP servers are approved: {0}")]
+    Servers(std::io::Error),
     /// The client toward upstreams cannot be made.
     #[error("preparing the client toward upstreams: {0}")]
     Upstream(#[from] UpstreamError),

@@ -9,9 +9,12 @@ use std::{
 };
 
 use clawstaff_api::nodes::{GatewayClaw, GatewayState};
-use clawstaff_connectors::{Action, Catalogue, Connector, ManifestError};
+use clawstaff_connectors::{Catalogue, Connector, ManifestError};
 use clawstaff_policy::{CompileError, Policy};
-use clawstaff_types::{ClawName, ConnectionName, ConnectorId, Grant, GrantId, spec::Connection};
+use clawstaff_types::{
+    ActionId, ClawName, ConnectionName, ConnectorId, Grant, GrantId,
+    spec::{Budget, Connection},
+};
 use jiff::Timestamp;
 
 use crate::base::{Base, BaseError};
@@ -24,6 +27,8 @@ pub struct State {
     links: BTreeMap<ConnectionName, Arc<Link>>,
     claws: HashMap<ClawName, GatewayClaw>,
     grants: HashMap<ClawName, Vec<Grant>>,
+    /// What may be spent under grants, of those that say so.
+    budgets: HashMap<GrantId, Budget>,
 }
 
 /// A connection together with its connector.
@@ -150,7 +155,13 @@ impl State {
         for grant in &raw.grants {
             grants.entry(grant.claw.clone()).or_default().push(grant.clone());
         }
+        let limited = raw
+            .grants
+            .iter()
+            .filter(|grant| !grant.conditions.budget.is_unlimited());
+        let budgets = limited.map(|grant| (grant.id.clone(), grant.conditions.budget.clone()));
         Ok(Self {
+            budgets: budgets.collect(),
             raw,
             policy,
             links,
@@ -216,11 +227,15 @@ impl State {
     }
 
     /// Whether a Claw holds a grant in force at `now` that speaks of `action` on `link`, on whatever resource.
-    pub fn speaks_of(&self, claw: &ClawName, link: &Link, action: &Action, now: Timestamp) -> bool {
+    pub fn speaks_of(&self, claw: &ClawName, link: &Link, action: &ActionId, now: Timestamp) -> bool {
         self.live_grants(claw, now).any(|grant| {
-            &grant.connection == link.name()
-                && grant.actions.iter().any(|pattern| pattern.matches(&action.id))
+            &grant.connection == link.name() && grant.actions.iter().any(|pattern| pattern.matches(action))
         })
+    }
+
+    /// What may be spent under a grant, if it says so.
+    pub(crate) fn budget_of(&self, grant: &GrantId) -> Option<&Budget> {
+        self.budgets.get(grant)
     }
 
     /// Whether a Claw still holds any of these grants.

@@ -3,12 +3,16 @@
 //! Whatever could not be enforced exactly as it reads is refused here, so that the control plane finds out when
 //! it is saved and the gateway keeps its last good policy. After this nothing about a policy can fail.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use cedar_policy::{PolicySet, Template, ValidationMode, Validator};
-use clawstaff_types::{ClawName, ConnectionName, Grant, GrantId, Guardrail, GuardrailName, Mode};
+use clawstaff_types::{
+    ClawName, Conditions, ConnectionName, Grant, GrantId, Guardrail, GuardrailName, Mode, Window,
+};
+use jiff::Timestamp;
 
 use crate::{
+    hours::Hours,
     slice::{Builder, Link, Slices, link_one},
     translate::Shape,
     words::Words,
@@ -62,8 +66,37 @@ pub(crate) struct ClawPolicies {
 pub(crate) struct ConnectionPolicies {
     pub(crate) allow: Slices,
     pub(crate) ask: Slices,
-    /// The arguments that conditions of these grants speak of.
-    pub(crate) argument_names: BTreeSet<String>,
+    pub(crate) spoken_of: SpokenOf,
+}
+
+/// What conditions of the grants of one connection speak of; no more is put to Cedar.
+#[derive(Debug, Default)]
+pub(crate) struct SpokenOf {
+    pub(crate) arguments: BTreeSet<String>,
+    pub(crate) hours: BTreeMap<Window, Hours>,
+}
+
+impl SpokenOf {
+    fn add(&mut self, conditions: &Conditions) -> Result<(), String> {
+        let names = conditions.arguments.iter().map(|argument| argument.name.clone());
+        self.arguments.extend(names);
+        for window in &conditions.hours {
+            let hours = Hours::of(window).ok_or_else(|| {
+                format!(
+                    "there is no time zone `{}`: name one of the IANA database",
+                    window.zone()
+                )
+            })?;
+            self.hours.insert(window.clone(), hours);
+        }
+        Ok(())
+    }
+
+    /// The texts of the windows that are open at `now`.
+    pub(crate) fn open(&self, now: Timestamp) -> impl Iterator<Item = &str> {
+        let open = self.hours.values().filter(move |hours| hours.is_open(now));
+        open.map(|hours| hours.text.as_str())
+    }
 }
 
 /// What [`compile`] makes.
@@ -167,7 +200,7 @@ fn index_guardrails(guardrails: &[Guardrail], shapes: &mut Shapes) -> Result<Sli
 struct Collected {
     allow: Builder,
     ask: Builder,
-    argument_names: BTreeSet<String>,
+    spoken_of: SpokenOf,
 }
 
 fn index_grants(
@@ -193,14 +226,14 @@ fn index_grants(
             Mode::Ask => &mut of_connection.ask,
         };
         index.add(link, &grant.actions, &grant.resources);
-        let names = grant.conditions.arguments.iter().map(|a| a.name.clone());
-        of_connection.argument_names.extend(names);
+        let added = of_connection.spoken_of.add(&grant.conditions);
+        added.map_err(|why| refused(grant, why))?;
     }
     for ((claw, connection), of_connection) in collected {
         let policies = ConnectionPolicies {
             allow: of_connection.allow.build(),
             ask: of_connection.ask.build(),
-            argument_names: of_connection.argument_names,
+            spoken_of: of_connection.spoken_of,
         };
         let claw = claws.entry(claw.clone()).or_default();
         claw.connections.insert(connection.clone(), policies);
@@ -208,16 +241,25 @@ fn index_grants(
     Ok(claws)
 }
 
-fn check_grant(grant: &Grant) -> Result<(), CompileError> {
-    let refuse = |why: String| CompileError::Grant {
+fn refused(grant: &Grant, why: String) -> CompileError {
+    CompileError::Grant {
         id: grant.id.clone(),
         why,
-    };
+    }
+}
+
+fn check_grant(grant: &Grant) -> Result<(), CompileError> {
+    let refuse = |why: String| refused(grant, why);
     check_lists(grant.actions.len(), grant.resources.len()).map_err(refuse)?;
     let conditions = &grant.conditions;
-    if conditions.on_behalf_of.len() > MAX_LISTED || conditions.arguments.len() > MAX_LISTED {
+    let lists = [
+        conditions.on_behalf_of.len(),
+        conditions.arguments.len(),
+        conditions.hours.len(),
+    ];
+    if lists.iter().any(|length| *length > MAX_LISTED) {
         return Err(refuse(format!(
-            "a condition lists more than {MAX_LISTED} members or arguments"
+            "a condition lists more than {MAX_LISTED} members, arguments or windows"
         )));
     }
     for condition in &conditions.arguments {

@@ -3,7 +3,9 @@
 //! Nothing in here decides anything; it runs after the decision and only explains it. The texts hold names and
 //! ids that the Claw used or holds grants for, never the values of arguments.
 
-use clawstaff_types::{Access, Conditions, Grant, GrantId, GuardrailName, ResourcePattern};
+use std::collections::BTreeSet;
+
+use clawstaff_types::{Access, Conditions, Grant, GrantId, GuardrailName, ResourcePattern, Window};
 
 use crate::{
     call::Call,
@@ -38,10 +40,24 @@ pub(crate) fn why_not(call: &Call<'_>, claw: Option<&ClawPolicies>, all: &[Grant
         return denial(DenialReason::UnknownClaw, Vec::new(), Vec::new(), text);
     };
     let grants: Vec<&Grant> = claw.grants.iter().filter_map(|place| all.get(*place)).collect();
+    let open: BTreeSet<&str> = claw
+        .connections
+        .get(call.connection)
+        .into_iter()
+        .flat_map(|connection| connection.spoken_of.open(call.now))
+        .collect();
+    let is_open = |conditions: &Conditions| {
+        conditions.hours.is_empty()
+            || conditions
+                .hours
+                .iter()
+                .any(|one| open.contains(one.to_string().as_str()))
+    };
+    let met = |grant: &Grant| is_open(&grant.conditions) && holds(&grant.conditions, call);
     let near = |wanted: fn(bool, bool) -> bool| -> Vec<GrantId> {
         let covering = grants.iter().filter(|grant| covers(grant, call));
         let mut ids: Vec<GrantId> = covering
-            .filter(|grant| wanted(is_expired(grant, call), holds(&grant.conditions, call)))
+            .filter(|grant| wanted(is_expired(grant, call), met(grant)))
             .map(|grant| grant.id.clone())
             .collect();
         ids.sort();
@@ -58,11 +74,14 @@ pub(crate) fn why_not(call: &Call<'_>, claw: Option<&ClawPolicies>, all: &[Grant
     }
     let unmet = near(|expired, holds| !expired && !holds);
     if !unmet.is_empty() {
-        let text = format!(
-            "{} would allow {}, but a condition of it does not hold",
-            listed(&unmet),
-            what(call)
-        );
+        let closed = grants
+            .iter()
+            .filter(|grant| unmet.contains(&grant.id) && !is_open(&grant.conditions));
+        let why = match closed.map(|grant| &grant.conditions.hours).next() {
+            Some(hours) => format!("but only {}", spoken(hours)),
+            None => "but a condition of it does not hold".to_owned(),
+        };
+        let text = format!("{} would allow {}, {why}", listed(&unmet), what(call));
         return denial(DenialReason::Condition, unmet, Vec::new(), text);
     }
     let text = format!("no grant allows {}{}", what(call), hint(call, &grants));
@@ -117,6 +136,12 @@ fn what(call: &Call<'_>) -> String {
         "{}{access}{on} through connection `{}`",
         call.action, call.connection
     )
+}
+
+/// `mon-fri 09:00-17:00 Europe/Berlin or …`.
+fn spoken(hours: &[Window]) -> String {
+    let shown: Vec<_> = hours.iter().take(3).map(Window::to_string).collect();
+    shown.join(" or ")
 }
 
 fn listed(ids: &[GrantId]) -> String {

@@ -21,22 +21,20 @@ mod call;
 mod check;
 mod compile;
 mod diagnose;
+mod hours;
 mod slice;
 mod translate;
 mod verdict;
 mod words;
 
-use std::{
-    cell::OnceCell,
-    collections::{BTreeSet, HashMap},
-};
+use std::{cell::OnceCell, collections::HashMap};
 
 pub use approval::{Approval, Approved, NotApproved};
 pub use call::Call;
 pub use check::{Answer, Question};
 use clawstaff_types::{ClawName, Grant, GrantId, Guardrail, GuardrailName};
 pub use compile::CompileError;
-use compile::{ClawPolicies, Compiled, ConnectionPolicies};
+use compile::{ClawPolicies, Compiled, ConnectionPolicies, SpokenOf};
 use slice::{Findings, Slices};
 pub use translate::cedar_text;
 pub use verdict::{Denial, DenialReason, Held, Permit, Verdict};
@@ -95,7 +93,7 @@ impl Policy {
         let scopes = scopes(call.resources);
         let claw = self.claws.get(call.claw);
         let connection = claw.and_then(|claw| claw.connections.get(call.connection));
-        let asking = Asking::new(self, call, &scopes, connection.map(|one| &one.argument_names));
+        let asking = Asking::new(self, call, &scopes, connection.map(|one| &one.spoken_of));
         match asking.decide(connection) {
             Ok(Some(verdict)) => verdict,
             Ok(None) => Verdict::Deny(diagnose::why_not(call, claw, &self.grants)),
@@ -135,7 +133,7 @@ struct Asking<'a> {
     policy: &'a Policy,
     call: &'a Call<'a>,
     scopes: &'a [String],
-    names: Option<&'a BTreeSet<String>>,
+    spoken_of: Option<&'a SpokenOf>,
     asked: OnceCell<Result<Asked, String>>,
 }
 
@@ -144,13 +142,13 @@ impl<'a> Asking<'a> {
         policy: &'a Policy,
         call: &'a Call<'a>,
         scopes: &'a [String],
-        names: Option<&'a BTreeSet<String>>,
+        spoken_of: Option<&'a SpokenOf>,
     ) -> Self {
         Self {
             policy,
             call,
             scopes,
-            names,
+            spoken_of,
             asked: OnceCell::new(),
         }
     }
@@ -194,7 +192,7 @@ impl<'a> Asking<'a> {
     }
 
     fn asked(&self) -> &Result<Asked, String> {
-        let say = || Asked::new(&self.policy.words, self.call, self.scopes, self.names);
+        let say = || Asked::new(&self.policy.words, self.call, self.scopes, self.spoken_of);
         self.asked.get_or_init(say)
     }
 }

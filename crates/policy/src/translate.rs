@@ -23,7 +23,9 @@ use cedar_policy::pst::{
     NonEmpty, PatternElem, PrincipalConstraint, PstConstructionError, ResourceConstraint, SlotId, SmolStr,
     Template, Var,
 };
-use clawstaff_types::{ActionPattern, Conditions, ConnectionName, ConnectorId, Grant, MemberId};
+use clawstaff_types::{
+    ActionPattern, Conditions, ConnectionName, ConnectorId, Grant, MemberId, Window, spec::Budget,
+};
 use jiff::Timestamp;
 
 use crate::words::argument;
@@ -47,7 +49,11 @@ impl Shape {
         Self::Grant {
             connection: grant.connection.clone(),
             actions: grant.actions.clone(),
-            conditions: grant.conditions.clone(),
+            // What may be spent is counted where it is spent; it is no question to Cedar.
+            conditions: Conditions {
+                budget: Budget::default(),
+                ..grant.conditions.clone()
+            },
             expires: grant.expires,
         }
     }
@@ -195,7 +201,11 @@ fn condition_clauses(conditions: &Conditions) -> Vec<Expr> {
             .map(|value| argument(&condition.name, value));
         binary(BinaryOp::ContainsAny, context("arguments"), set(values))
     });
-    on_behalf_of.into_iter().chain(arguments).collect()
+    let hours = (!conditions.hours.is_empty()).then(|| {
+        let windows = set(conditions.hours.iter().map(Window::to_string));
+        binary(BinaryOp::ContainsAny, context("open_hours"), windows)
+    });
+    on_behalf_of.into_iter().chain(hours).chain(arguments).collect()
 }
 
 fn context(attribute: &str) -> Expr {

@@ -3,14 +3,14 @@
 //! Only this file and `translate` know Cedar's types for our words. Ids are put in as values, never as text to
 //! be parsed, so no name can change the meaning of a policy or of a request.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema,
 };
 use clawstaff_types::ResourceRef;
 
-use crate::call::Call;
+use crate::{call::Call, compile::SpokenOf};
 
 /// The schema, as committed in `policies/`.
 const SCHEMA: &str = include_str!("../../../policies/schema.cedarschema");
@@ -75,12 +75,12 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// `names` are the arguments that conditions speak of; no others are put to Cedar.
+    /// Of arguments and hours only those that conditions speak of are put to Cedar.
     pub(crate) fn new(
         words: &Words,
         call: &Call<'_>,
         scopes: &[String],
-        names: Option<&BTreeSet<String>>,
+        spoken_of: Option<&SpokenOf>,
     ) -> Result<Self, String> {
         let (first, wider) = scopes.split_first().ok_or("a call without any scope")?;
         let resource = words.resource(first);
@@ -88,7 +88,7 @@ impl Asked {
         let parents: HashSet<EntityUid> = others.map(|scope| words.resource(scope)).collect();
         let entity = Entity::new_no_attrs(resource.clone(), parents);
         let entities = Entities::from_entities([entity], None).map_err(|e| e.to_string())?;
-        let context = Context::from_pairs(pairs(call, names)).map_err(|e| e.to_string())?;
+        let context = Context::from_pairs(pairs(call, spoken_of)).map_err(|e| e.to_string())?;
         let claw = words.claw(call.claw.as_str());
         let request =
             Request::new(claw, words.action.clone(), resource, context, None).map_err(|e| e.to_string())?;
@@ -96,11 +96,14 @@ impl Asked {
     }
 }
 
-fn pairs(call: &Call<'_>, names: Option<&BTreeSet<String>>) -> Vec<(String, RestrictedExpression)> {
+fn pairs(call: &Call<'_>, spoken_of: Option<&SpokenOf>) -> Vec<(String, RestrictedExpression)> {
     let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
-    let arguments = names
+    let open = spoken_of
         .into_iter()
-        .flatten()
+        .flat_map(|spoken_of| spoken_of.open(call.now));
+    let arguments = spoken_of
+        .into_iter()
+        .flat_map(|spoken_of| &spoken_of.arguments)
         .filter_map(|name| call.arguments.get(name).map(|value| argument(name, value)))
         .map(RestrictedExpression::new_string);
     let mut pairs = vec![
@@ -112,6 +115,10 @@ fn pairs(call: &Call<'_>, names: Option<&BTreeSet<String>>) -> Vec<(String, Rest
             RestrictedExpression::new_long(call.now.as_microsecond()),
         ),
         ("arguments".to_owned(), RestrictedExpression::new_set(arguments)),
+        (
+            "open_hours".to_owned(),
+            RestrictedExpression::new_set(open.map(text)),
+        ),
     ];
     if let Some(member) = call.on_behalf_of {
         pairs.push(("on_behalf_of".to_owned(), text(member.as_str())));

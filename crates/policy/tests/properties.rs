@@ -73,12 +73,18 @@ prop_compose! {
     fn conditions()(
         members in prop::collection::vec(pick(&MEMBERS), 0..2),
         arguments in prop::collection::vec((pick(&["a", "b"]), prop::collection::vec(pick(&["1", "2", "=1"]), 1..3)), 0..2),
+        hours in prop::collection::vec(pick(&["thu 00:00-00:01", "thu 01:00-02:00 Europe/Berlin", "fri 09:00-17:00"]), 0..3),
     ) -> Conditions {
         let arguments = arguments.into_iter().map(|(name, one_of)| ArgumentIs {
             name: name.to_owned(),
             one_of: one_of.into_iter().map(str::to_owned).collect(),
         });
-        Conditions { on_behalf_of: parsed(members), arguments: arguments.collect() }
+        Conditions {
+            on_behalf_of: parsed(members),
+            arguments: arguments.collect(),
+            hours: parsed(hours),
+            ..Conditions::default()
+        }
     }
 }
 
@@ -223,6 +229,9 @@ fn oracle(grants: &[Grant], guardrails: &[Guardrail], asked: &Asked) -> Outcome 
                         .get(&condition.name)
                         .is_some_and(|value| condition.one_of.contains(value))
                 })
+                // Calls are made in the first seconds of 1970, a Thursday; in Berlin it was one o'clock.
+                && (conditions.hours.is_empty()
+                    || conditions.hours.iter().any(|window| window.to_string().starts_with("thu")))
         };
         grants
             .iter()

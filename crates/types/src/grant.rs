@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::{GrantId, MemberId},
     name::{ActionPattern, ClawName, ConnectionName, GuardrailName, ResourcePattern},
+    spec::Budget,
+    window::Window,
 };
 
 /// What an action does to the world.
@@ -55,6 +57,12 @@ pub struct Conditions {
     /// An argument (as the connector names it) must have one of these values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arguments: Vec<ArgumentIs>,
+    /// Only within one of these windows of the week.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hours: Vec<Window>,
+    /// What may be spent under the grant, by all calls that it lets through together.
+    #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
+    pub budget: Budget,
 }
 
 /// One argument of the call must have one of the listed values.

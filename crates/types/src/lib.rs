@@ -13,6 +13,7 @@ pub mod secret;
 pub mod sink;
 pub mod spec;
 pub mod unit;
+pub mod window;
 
 pub use digest::Digest;
 pub use event::{Actor, Cause, Event, EventKind, Outcome};
@@ -25,3 +26,4 @@ pub use name::{
 pub use secret::Secret;
 pub use sink::{Sink, SinkKind};
 pub use unit::ByteSize;
+pub use window::Window;

@@ -150,6 +150,17 @@ checked_name!(
     ResourceKind, "resource kind", DOTTED_RULE, is_dotted
 );
 
+const ACTION_RULE: &str = "words of letters, digits, `_` and `-`, joined by `.`, at most 127 characters";
+
+/// As tools are named: by connectors in lower case, by MCP servers as they like.
+fn is_action_name(text: &str) -> bool {
+    let part_of_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    text.len() <= 127
+        && text
+            .split('.')
+            .all(|word| !word.is_empty() && word.bytes().all(part_of_word))
+}
+
 /// One thing that can be done with a tool: `slack:messages.read`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -162,15 +173,15 @@ impl ActionId {
     /// Puts an action together from its connector and its name within it.
     ///
     /// # Errors
-    /// When `name` is not dotted lower-case words.
+    /// When `name` is not words joined by `.`.
     pub fn new(connector: ConnectorId, name: &str) -> Result<Self, NameError> {
-        if is_dotted(name) {
+        if is_action_name(name) {
             Ok(Self {
                 connector,
                 name: name.to_owned(),
             })
         } else {
-            Err(NameError::new("action name", name, DOTTED_RULE))
+            Err(NameError::new("action name", name, ACTION_RULE))
         }
     }
 
@@ -293,7 +304,7 @@ impl FromStr for ActionPattern {
             None => (None, text),
         };
         let literal = name.replace('*', "x");
-        if is_dotted(&literal) {
+        if is_action_name(&literal) {
             Ok(Self {
                 connector,
                 name: name.to_owned(),

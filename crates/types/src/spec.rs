@@ -94,6 +94,24 @@ pub struct Connection {
     pub base_url: Option<String>,
 }
 
+impl Connection {
+    /// The digest of all of it: what stands in the record that its server is about to be asked what it offers, and
+    /// what its credential is released for.
+    pub fn digest(&self) -> Digest {
+        let credential = |of: &CredentialRef| String::from(of.clone());
+        let parts = [
+            self.name.as_str(),
+            self.connector.as_str(),
+            &credential(&self.credential),
+            &self.signing_secret.as_ref().map(credential).unwrap_or_default(),
+            self.base_url.as_deref().unwrap_or_default(),
+        ];
+        let parts = parts.map(|part| Digest::of(part.as_bytes()));
+        let bytes: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes().as_slice()).collect();
+        Digest::of_parts(&bytes)
+    }
+}
+
 /// What runs in a cage.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -167,8 +185,8 @@ pub enum Limit {
     Storage,
 }
 
-/// What a Claw may spend. Absent means no limit of that kind.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// What a Claw may spend, or may be spent under a grant. Absent means no limit of that kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
     /// Calls through the gateway, model calls included, in any 60 seconds.
@@ -177,6 +195,13 @@ pub struct Budget {
     /// Model tokens, in and out, per UTC day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_day: Option<u64>,
+}
+
+impl Budget {
+    /// Whether it sets no limit at all.
+    pub fn is_unlimited(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Something outside that sets a Claw to work.

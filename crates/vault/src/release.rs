@@ -107,6 +107,31 @@ impl Vault {
                 asked: connection.name.clone(),
             });
         }
+        self.credential(connection, to).await
+    }
+
+    /// The credential of `connection` for asking the server at `to` what it offers, once `receipt` proves that
+    /// this is recorded. No Claw is behind it, so there is no permit; where it may go its seal says as ever.
+    ///
+    /// # Errors
+    /// When receipt, connection, seal and destination do not belong together, or the value cannot be resolved.
+    pub async fn survey_secret(
+        &self,
+        receipt: &Receipt,
+        connection: &Connection,
+        to: Destination<'_>,
+    ) -> Result<Secret<String>, ReleaseError> {
+        if receipt.call() != &connection.digest() {
+            return Err(ReleaseError::OtherCall);
+        }
+        self.credential(connection, to).await
+    }
+
+    async fn credential(
+        &self,
+        connection: &Connection,
+        to: Destination<'_>,
+    ) -> Result<Secret<String>, ReleaseError> {
         let unresolved = |source| ReleaseError::Unresolved {
             connection: connection.name.clone(),
             source,

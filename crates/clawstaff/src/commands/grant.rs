@@ -5,8 +5,8 @@ mod explain;
 use bytes::Bytes;
 use clawstaff_api::people::{CheckAnswer, CheckRequest, GrantInput, GrantRequest};
 use clawstaff_types::{
-    ActionId, ActionPattern, ClawName, Conditions, ConnectionName, Grant, GrantId, Mode, ResourcePattern,
-    ResourceRef,
+    ActionId, ActionPattern, ClawName, Conditions, ConnectionName, Grant, GrantId, MemberId, Mode,
+    ResourcePattern, ResourceRef, Window, grant::ArgumentIs, spec::Budget,
 };
 use http::Method;
 use jiff::Timestamp;
@@ -31,7 +31,9 @@ pub(crate) enum Command {
     },
     /// Give a Claw one more grant
     #[command(after_help = "Example:
-  clawstaff grant add support-triage slack --action messages.read --resource channel:C0SUPPORT --expires 2027-01-31")]
+  clawstaff grant add support-triage slack --action messages.read --resource channel:C0SUPPORT --expires 2027-01-31
+  clawstaff grant add support-triage github --action 'issues.*' --resource 'repo:acme/*' --argument state=open,closed \\
+      --hours 'mon-fri 09:00-17:00 Europe/Berlin' --requests-per-minute 10")]
     Add(AddArgs),
     /// Take a grant away; it bites at once
     #[command(after_help = "Example:\n  clawstaff grant revoke gr_01k9x2m4")]
@@ -78,9 +80,55 @@ pub(crate) struct AddArgs {
     /// Hold each call until a human agrees
     #[arg(long)]
     ask: bool,
+    #[command(flatten)]
+    conditions: ConditionArgs,
     /// After this instant it allows nothing: a date (its first moment, UTC) or RFC 3339
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     expires: Option<Timestamp>,
+}
+
+/// What else must hold
+#[derive(Debug, clap::Args)]
+struct ConditionArgs {
+    /// Only on behalf of this member; may be given several times
+    #[arg(long, value_name = "MEMBER")]
+    on_behalf_of: Vec<MemberId>,
+    /// Only with one of these values of an argument, as in `state=open,closed`; may be given several times
+    #[arg(long = "argument", value_name = "NAME=VALUE[,VALUE]", value_parser = argument)]
+    arguments: Vec<ArgumentIs>,
+    /// Only in this window of the week, as in `mon-fri 09:00-17:00 Europe/Berlin`; may be given several times
+    #[arg(long, value_name = "WINDOW")]
+    hours: Vec<Window>,
+    /// At most so many calls in any 60 seconds
+    #[arg(long, value_name = "CALLS")]
+    requests_per_minute: Option<u32>,
+    /// At most so many model tokens in a day (UTC)
+    #[arg(long, value_name = "TOKENS")]
+    tokens_per_day: Option<u64>,
+}
+
+impl From<ConditionArgs> for Conditions {
+    fn from(args: ConditionArgs) -> Self {
+        Self {
+            on_behalf_of: args.on_behalf_of,
+            arguments: args.arguments,
+            hours: args.hours,
+            budget: Budget {
+                requests_per_minute: args.requests_per_minute,
+                tokens_per_day: args.tokens_per_day,
+            },
+        }
+    }
+}
+
+fn argument(text: &str) -> Result<ArgumentIs, String> {
+    let (name, values) = text
+        .split_once('=')
+        .ok_or("write NAME=VALUE, with commas between several values")?;
+    Ok(ArgumentIs {
+        name: name.to_owned(),
+        one_of: values.split(',').map(str::to_owned).collect(),
+    })
 }
 
 pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
@@ -152,7 +200,7 @@ async fn add(context: &Context, client: &Client, args: AddArgs) -> Result<(), Fa
             connection: args.connection,
             actions: args.actions,
             resources: args.resources,
-            conditions: Conditions::default(),
+            conditions: args.conditions.into(),
             mode: if args.ask { Mode::Ask } else { Mode::Allow },
             expires: args.expires,
         },

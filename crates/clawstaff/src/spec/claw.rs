@@ -196,12 +196,16 @@ fn grant(value: Value<'_>) -> Result<GrantInput, SpecError> {
 }
 
 fn conditions(value: Value<'_>) -> Result<Conditions, SpecError> {
-    let fields = value.fields("`conditions`", &["on_behalf_of", "arguments"], &[])?;
+    let known = ["on_behalf_of", "arguments", "hours", "budget"];
+    let fields = value.fields("`conditions`", &known, &[])?;
     let members = list_of(&fields, "on_behalf_of")?;
     let arguments = list_of(&fields, "arguments")?;
+    let hours = list_of(&fields, "hours")?;
     Ok(Conditions {
         on_behalf_of: members.iter().map(Value::parse).collect::<Result<_, _>>()?,
         arguments: arguments.into_iter().map(argument).collect::<Result<_, _>>()?,
+        hours: hours.iter().map(Value::parse).collect::<Result<_, _>>()?,
+        budget: fields.get("budget").map(budget).transpose()?.unwrap_or_default(),
     })
 }
 

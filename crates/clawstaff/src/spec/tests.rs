@@ -243,6 +243,8 @@ prop_compose! {
         resources in vec("[*]|[a-z]{1,5}:([*]|[A-Z0-9]{1,8})", 1..3),
         members in vec("uid-[0-9]{1,4}", 0..3),
         arguments in vec(("[a-z]{1,5}", vec("\\PC{0,6}", 1..3)), 0..2),
+        hours in vec("(mon-fri |sun )?(0[0-9]:[0-5][0-9]-1[0-9]:[0-5][0-9])( Europe/Berlin)?", 0..3),
+        budget in (option::of(1u32..), option::of(1u64..1 << 62)),
         ask: bool,
         expires in option::of(0i64..4_000_000_000),
     ) -> GrantInput {
@@ -253,6 +255,8 @@ prop_compose! {
             conditions: Conditions {
                 on_behalf_of: members.iter().map(|text| text.parse().unwrap()).collect(),
                 arguments: arguments.into_iter().map(|(name, one_of)| ArgumentIs { name, one_of }).collect(),
+                hours: hours.iter().map(|text| text.parse().unwrap()).collect(),
+                budget: Budget { requests_per_minute: budget.0, tokens_per_day: budget.1 },
             },
             mode: if ask { Mode::Ask } else { Mode::Allow },
             expires: expires.map(|seconds| jiff::Timestamp::from_second(seconds).unwrap()),

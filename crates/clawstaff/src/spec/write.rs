@@ -5,7 +5,7 @@
 use clawstaff_api::people::{GrantInput, Spec};
 use clawstaff_types::{
     Conditions, Guardrail, Mode,
-    spec::{Agent, ClawSpec, Connection, Limit, Limits, Sealed, SlackEvent, Trigger},
+    spec::{Agent, Budget, ClawSpec, Connection, Limit, Limits, Sealed, SlackEvent, Trigger},
 };
 use toml::{Table, Value};
 
@@ -87,13 +87,7 @@ fn guardrail(guardrail: &Guardrail) -> Table {
 }
 
 fn claw_table(spec: &ClawSpec, grants: &[GrantInput]) -> Table {
-    let budget = table([
-        (
-            "requests_per_minute",
-            spec.budget.requests_per_minute.map(|n| number(n.into())),
-        ),
-        ("tokens_per_day", spec.budget.tokens_per_day.map(number)),
-    ]);
+    let budget = budget(&spec.budget);
     let model = spec.model.as_ref().map(|model| {
         table([
             ("connection", Some(text(&model.connection))),
@@ -116,6 +110,16 @@ fn claw_table(spec: &ClawSpec, grants: &[GrantInput]) -> Table {
         ("budget", (!budget.is_empty()).then_some(Value::Table(budget))),
         ("trigger", array(spec.triggers.iter().map(trigger).collect())),
         ("grant", array(grants.iter().map(grant).collect())),
+    ])
+}
+
+fn budget(budget: &Budget) -> Table {
+    table([
+        (
+            "requests_per_minute",
+            budget.requests_per_minute.map(|n| number(n.into())),
+        ),
+        ("tokens_per_day", budget.tokens_per_day.map(number)),
     ])
 }
 
@@ -227,6 +231,14 @@ fn conditions(conditions: &Conditions) -> Table {
         (
             "arguments",
             (!arguments.is_empty()).then_some(Value::Array(arguments)),
+        ),
+        (
+            "hours",
+            (!conditions.hours.is_empty()).then(|| texts(&conditions.hours)),
+        ),
+        (
+            "budget",
+            (!conditions.budget.is_unlimited()).then(|| Value::Table(budget(&conditions.budget))),
         ),
     ])
 }

@@ -24,6 +24,9 @@ const INDEX: Leaves = Nothing(
     "records `config.changed`, but the gateway's records come back to the index with its next one, so that a \
      count says nothing here; the control plane's tests of every route look for it",
 );
+const SERVER: Leaves = Nothing(
+    "needs an MCP server, which this installation has none of; the gateway's tests of servers look for its records",
+);
 const QUESTION: Leaves = Nothing("answers a question about what would be");
 
 /// A verb, how it is used here, and what it leaves. In this order they make one story.
@@ -118,6 +121,8 @@ const VERBS: &[Row] = &[
     Row("connector list", "connector list", NO_CONTENT),
     Row("connector show", "connector show slack", NO_CONTENT),
     Row("connection list", "connection list", NO_CONTENT),
+    Row("connection tools", "", SERVER),
+    Row("connection approve", "", SERVER),
     Row("grant list", "grant list", NO_CONTENT),
     Row(
         "grant add",

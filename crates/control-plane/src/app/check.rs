@@ -49,6 +49,9 @@ impl App {
         if let Some(found) = connector.actions.iter().find(|one| one.id == *action) {
             return Ok(found.access);
         }
+        if clawstaff_connectors::is_tool_action(action) {
+            return Ok(Access::External);
+        }
         let problem = Problem::not_found(format!(
             "connector `{}` has no action `{}`",
             connector.id,

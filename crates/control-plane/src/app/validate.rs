@@ -27,6 +27,11 @@ pub(crate) fn connection(connection: &Connection, catalogue: &Catalogue) -> Resu
         .map_err(|problem| within(problem, &format!("connection `{}`", connection.name)))?;
     match &connection.base_url {
         Some(url) => base_url(&connection.name, url),
+        None if connection.connector.as_str() == clawstaff_connectors::MCP => Err(Problem::refused(format!(
+            "connection `{}` says no `base_url`: where is the MCP server?",
+            connection.name
+        ))
+        .hint("write its address, as in `base_url = \"https://mcp.example.com/mcp\"`")),
         None => Ok(()),
     }
 }
@@ -87,7 +92,7 @@ pub(crate) fn guardrail(guardrail: &Guardrail, catalogue: &Catalogue) -> Result<
         .map(|action| &action.id)
         .collect();
     for pattern in &guardrail.actions {
-        if !all.iter().any(|action| pattern.matches(action)) {
+        if !catalogue.iter().any(|connector| connector.may_mean(pattern)) {
             let names = all.iter().map(ToString::to_string).collect();
             return Err(within(unknown_action(pattern, "any connector", names), &place));
         }
@@ -130,11 +135,7 @@ pub(crate) fn grant(
     patterns(terms.actions, terms.resources)?;
     conditions(terms.conditions)?;
     for pattern in terms.actions {
-        if !connector
-            .actions()
-            .iter()
-            .any(|action| pattern.matches(&action.id))
-        {
+        if !connector.may_mean(pattern) {
             let names = connector
                 .actions()
                 .iter()

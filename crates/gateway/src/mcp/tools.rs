@@ -11,13 +11,22 @@ use jiff::Timestamp;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, JsonObject,
-        ListToolsResult, PaginatedRequestParams, ProtocolVersion, ServerCapabilities, ServerConfig, Tool,
-        ToolAnnotations,
+        CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult,
+        ContentBlock, GetPromptRequestParams, GetPromptResponse, Implementation, JsonObject,
+        ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+        PaginatedRequestParams, PromptsCapability, ProtocolVersion, ReadResourceRequestParams,
+        ReadResourceResponse, ResourcesCapability, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
     },
     service::RequestContext,
 };
 
+use serde_json::json;
+
+use super::{
+    definition::Definition,
+    foreign::{self, Fault, Server, View, typed},
+    reading, wire,
+};
 use crate::{
     body::Body,
     line::{self, Ask},
@@ -49,12 +58,79 @@ impl Tools {
         Self { gateway, claw }
     }
 
-    /// Makes a request of a tool call and walks the line with it.
-    async fn call(&self, params: CallToolRequestParams) -> Result<CallToolResult, ErrorData> {
+    const fn view(&self) -> View<'_> {
+        View {
+            gateway: &self.gateway,
+            claw: &self.claw,
+        }
+    }
+
+    /// The MCP servers outside that the Claw holds a grant on.
+    async fn servers(&self) -> Vec<Server> {
         let state = self.gateway.state.load_full();
-        let Some(offered) = offered(&state, &self.claw).find(|offered| offered.name == params.name) else {
-            return Err(self.unknown(&state, &params.name).await);
+        foreign::servers(&self.gateway, &self.claw, |name| is_taken(&state, name)).await
+    }
+
+    /// Makes a request of a tool call and walks the line with it.
+    async fn call(
+        &self,
+        params: CallToolRequestParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let state = self.gateway.state.load_full();
+        let found = offered(&state, &self.claw).find(|offered| offered.name == params.name);
+        match found {
+            Some(offered) => self
+                .call_own(&offered, params)
+                .await
+                .map(CallToolResponse::Complete),
+            None => self.call_foreign(&state, params, context).await,
+        }
+    }
+
+    /// Calls a tool of a server outside, if it has one of that name that the Claw is granted.
+    async fn call_foreign(
+        &self,
+        state: &State,
+        params: CallToolRequestParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let (view, servers) = (self.view(), self.servers().await);
+        let found = servers
+            .iter()
+            .find_map(|server| server.tool(&params.name).map(|tool| (server, tool)));
+        let Some((server, tool)) = found.filter(|(server, tool)| view.speaks_of(server, &tool.action)) else {
+            return Err(self
+                .unknown(state, &params.name, found.map(|(_, tool)| tool))
+                .await);
         };
+        if !view.offers(server, tool) {
+            return Ok(refused(&view.held(server, tool).await).into());
+        }
+        let mut asked = json!({ "name": tool.name, "arguments": params.arguments.unwrap_or_default() });
+        if let Some(responses) = params.input_responses {
+            wire::set(&mut asked, "inputResponses", json!(responses));
+        }
+        if let Some(state) = params.request_state {
+            wire::set(&mut asked, "requestState", state);
+        }
+        match view.ask(server, "tools/call", asked, &tool.name, context).await {
+            Ok(result) if foreign::is_incomplete(&result) => typed(result)
+                .map(CallToolResponse::InputRequired)
+                .ok_or_else(foreign::no_answer),
+            Ok(result) => typed(result)
+                .map(CallToolResponse::Complete)
+                .ok_or_else(foreign::no_answer),
+            Err(Fault::Refused(refusal)) => Ok(refused(&refusal).into()),
+            Err(Fault::Error(error)) => Err(error),
+        }
+    }
+
+    async fn call_own(
+        &self,
+        offered: &Offered<'_>,
+        params: CallToolRequestParams,
+    ) -> Result<CallToolResult, ErrorData> {
         let arguments = params.arguments.unwrap_or_default();
         let built = match offered.link.connector.build(&offered.action.id, &arguments) {
             Ok(built) => built,
@@ -77,19 +153,21 @@ impl Tools {
             max_body: MAX_BODY,
         };
         match line::walk(&self.gateway, ask).await {
-            Ok(response) => Ok(result(&offered, response).await),
+            Ok(response) => Ok(result(offered, response).await),
             Err(refusal) => Ok(refused(&refusal)),
         }
     }
 
     /// A tool that is not granted looks like one that does not exist. That it was tried is on record.
-    async fn unknown(&self, state: &State, name: &str) -> ErrorData {
+    async fn unknown(&self, state: &State, name: &str, foreign: Option<&Definition>) -> ErrorData {
         let who = Who::now(&self.gateway, state, &self.claw);
         let reason = "no grant for the tool, or no such tool";
         let mut event = who.refused(EventKind::ToolDenied, Decision::Deny, reason);
         if let Some(aimed) = all(state).find(|aimed| aimed.name == name) {
             event.connection = Some(aimed.link.name().clone());
             event.action = Some(aimed.action.id.clone());
+        } else if let Some(tool) = foreign {
+            event.action = Some(tool.action.clone());
         }
         let stop = Stop::Denied {
             refusal: Refusal::denied(reason),
@@ -128,9 +206,14 @@ fn all(state: &State) -> impl Iterator<Item = Offered<'_>> {
     })
 }
 
+/// Whether a tool of ours has this name.
+fn is_taken(state: &State, name: &str) -> bool {
+    all(state).any(|offered| offered.name == name)
+}
+
 fn offered<'a>(state: &'a State, claw: &'a ClawName) -> impl Iterator<Item = Offered<'a>> {
     let now = Timestamp::now();
-    all(state).filter(move |offered| state.speaks_of(claw, offered.link, offered.action, now))
+    all(state).filter(move |offered| state.speaks_of(claw, offered.link, &offered.action.id, now))
 }
 
 fn as_tool(offered: &Offered<'_>) -> Tool {
@@ -183,7 +266,12 @@ fn refused(refusal: &Refusal) -> CallToolResult {
 
 impl ServerHandler for Tools {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder().enable_tools().build();
+        let mut capabilities = ServerCapabilities::builder().enable_tools().build();
+        if foreign::any(&self.gateway.state.load(), &self.claw) {
+            capabilities.resources = Some(ResourcesCapability::default());
+            capabilities.prompts = Some(PromptsCapability::default());
+            capabilities.completions = Some(JsonObject::new());
+        }
         ServerConfig::new(capabilities)
             .with_server_info(Implementation::new("clawstaff-gateway", env!("CARGO_PKG_VERSION")))
             .with_instructions(
@@ -201,17 +289,90 @@ impl ServerHandler for Tools {
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let state = self.gateway.state.load_full();
-        let tools = offered(&state, &self.claw)
+        let mut tools: Vec<Tool> = offered(&state, &self.claw)
             .map(|offered| as_tool(&offered))
             .collect();
+        let view = self.view();
+        for server in self.servers().await {
+            let offered = server
+                .offer
+                .tools
+                .iter()
+                .filter(|tool| view.offers(&server, tool));
+            tools.extend(offered.filter_map(|tool| server.shown(tool)));
+        }
         Ok(ListToolsResult::with_all_items(tools))
+    }
+
+    async fn list_resources(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        Ok(ListResourcesResult::with_all_items(reading::resources(
+            self.view(),
+            &self.servers().await,
+        )))
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        let templates = reading::templates(self.view(), &self.servers().await);
+        Ok(ListResourceTemplatesResult::with_all_items(templates))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let servers = self.servers().await;
+        Box::pin(reading::read(self.view(), &servers, request, &context)).await
+    }
+
+    async fn list_prompts(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        Ok(ListPromptsResult::with_all_items(reading::prompts(
+            self.view(),
+            &self.servers().await,
+        )))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        let servers = self.servers().await;
+        Box::pin(reading::prompt(self.view(), &servers, request, &context)).await
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        let servers = self.servers().await;
+        Box::pin(reading::complete(self.view(), &servers, request, &context)).await
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
         let state = self.gateway.state.load_full();
-        offered(&state, &self.claw)
-            .find(|offered| offered.name == name)
-            .map(|offered| as_tool(&offered))
+        let own = offered(&state, &self.claw).find(|offered| offered.name == name);
+        own.map(|offered| as_tool(&offered)).or_else(|| {
+            let servers = foreign::last_seen(&self.gateway, &self.claw, |name| is_taken(&state, name));
+            let view = self.view();
+            servers.iter().find_map(|server| {
+                let tool = server.tool(name).filter(|tool| view.offers(server, tool))?;
+                server.shown(tool)
+            })
+        })
     }
 
     async fn call_tool(
@@ -220,11 +381,12 @@ impl ServerHandler for Tools {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         // Boxed, because rmcp moves the future of a handler several times before it is polled.
-        let call = Box::pin(self.call(request));
+        let ct = context.ct.clone();
+        let call = Box::pin(self.call(request, &context));
         // Dropping the call says that nobody waits for it any more; one that is under way goes on to its outcome.
         tokio::select! {
-            result = call => result.map(CallToolResponse::Complete),
-            () = context.ct.cancelled() => Err(ErrorData::internal_error("the call was cancelled", None)),
+            result = call => result,
+            () = ct.cancelled() => Err(ErrorData::internal_error("the call was cancelled", None)),
         }
     }
 }

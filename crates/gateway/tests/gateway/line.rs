@@ -178,6 +178,26 @@ async fn requests_beyond_the_budget_are_refused_and_recorded() {
 }
 
 #[tokio::test]
+async fn calls_beyond_the_budget_of_their_grant_are_refused_and_those_of_another_grant_are_not() {
+    let world = World::new().await;
+    let mut small = grant("a", "slack", "messages.send", "channel:C1");
+    small.id = "gr_small".parse().unwrap();
+    small.conditions.budget.requests_per_minute = Some(1);
+    world.change(|state| state.grants.push(small)).await;
+    world.grant("slack", "messages.send", "channel:C2").await;
+    let send = async |channel: &str| {
+        let body = json!({ "channel": channel, "text": "x" });
+        world.slack("/api/chat.postMessage", &body).await
+    };
+    assert_eq!(send("C1").await.status, StatusCode::OK);
+    let read = send("C1").await;
+    assert_eq!(read.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(read.text().contains("gr_small"), "{}", read.text());
+    assert_eq!(world.last(EventKind::ToolDenied).event.facts["denial"], "budget");
+    assert_eq!(send("C2").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn of_several_connections_at_one_host_the_placeholder_names_the_one_that_is_meant() {
     let world = World::new().await;
     let mut second = connection(

@@ -18,5 +18,6 @@ mod interception;
 mod line;
 mod mcp;
 mod models;
+mod servers;
 mod upstream;
 mod world;
