@@ -93,6 +93,27 @@ impl Connector {
         }
     }
 
+    /// The actions that a request of this method to `path` could be, whatever else it says: what the connector knows
+    /// of an endpoint. A segment of the path in braces stands for any value. None for a connector without paths.
+    pub fn actions_at(&self, method: &http::Method, path: &str) -> Vec<&ActionId> {
+        let segments = request::segments(path).unwrap_or_default();
+        let at = self.rules.shapes.iter().filter(|shape| {
+            let values = shape
+                .methods
+                .contains(method)
+                .then(|| shape.path.matches(&segments));
+            let any = |value: &str| value.starts_with('{') && value.ends_with('}');
+            values.flatten().is_some_and(|values| {
+                let mut values = values.iter();
+                values.all(|(name, value)| any(value) || self.rules.canonical(name, value).is_ok())
+            })
+        });
+        let actions = at.filter_map(|shape| self.actions.get(shape.action));
+        let mut found: Vec<&ActionId> = actions.map(|action| &action.id).collect();
+        found.dedup();
+        found
+    }
+
     fn recognise_http(&self, request: &RequestView<'_>) -> Result<Mapped, Unmapped> {
         let path = request::segments(request.path)?;
         let shapes = self.rules.at(request, &path)?;
