@@ -44,6 +44,7 @@ REASONS = {
     "notion": [
         (r"/v1/oauth", "is about credentials, which are the gateway's"),
         (r"/v1/(agents|threads|sessions|external_agent_stub|async_tasks)", "is about Notion's own agents"),
+        (r"/v1/data_sources", "its database is not in the request, so a guardrail on the database would not hold"),
         (r"/v1/file_uploads", "files are not among the actions"),
     ],
     "openai": [

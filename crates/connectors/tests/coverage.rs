@@ -1,6 +1,13 @@
 //! Every public endpoint of a vendor is an action or refused, as the table in `docs/coverage` says; and every action
 //! is of an endpoint that the vendor has.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::format_push_string,
+    reason = "helpers of tests fail like tests"
+)]
+
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use clawstaff_connectors::{Catalogue, Connector};
