@@ -10,6 +10,7 @@ use crate::{
     id::CageId,
     image::ImageError,
     observed::{ExecOutput, Observed, Stats},
+    snapshot::{Snapshot, SnapshotName},
     spec::CageSpec,
 };
 
@@ -74,6 +75,23 @@ pub trait Backend: Send + Sync + Debug {
 
     /// The last `tail_bytes` of the cage's output. Content: what the agent printed.
     fn logs<'a>(&'a self, id: &'a CageId, tail_bytes: u64) -> BoxFuture<'a, Result<Vec<u8>, CageError>>;
+
+    /// Copies `/data` to a snapshot, which stays until it is removed or the cage is destroyed. A running cage is frozen
+    /// for as long as that takes; where it cannot be frozen, it must be stopped.
+    fn snapshot<'a>(&'a self, id: &'a CageId) -> BoxFuture<'a, Result<Snapshot, CageError>>;
+
+    /// The cage's snapshots, oldest first; at most [`snapshot::MOST`](crate::snapshot::MOST).
+    fn snapshots<'a>(&'a self, id: &'a CageId) -> BoxFuture<'a, Result<Vec<Snapshot>, CageError>>;
+
+    /// Makes `/data` of a cage that does not run what it was when the snapshot was taken.
+    fn restore<'a>(&'a self, id: &'a CageId, name: &'a SnapshotName) -> BoxFuture<'a, Result<(), CageError>>;
+
+    /// Removes a snapshot.
+    fn forget_snapshot<'a>(
+        &'a self,
+        id: &'a CageId,
+        name: &'a SnapshotName,
+    ) -> BoxFuture<'a, Result<(), CageError>>;
 
     /// Runs an operator's command in the live cage, under the cage's own confinement and limits. After `timeout`
     /// it is killed. Its whole life is inside the call.
@@ -162,6 +180,14 @@ pub(crate) fn image_error(id: &CageId, error: ImageError) -> CageError {
         id: id.clone(),
         why: error.to_string(),
     }
+}
+
+/// What the spec or its state forbids, and what to do instead.
+pub(crate) fn refused<T>(id: &CageId, why: impl Into<String>) -> Result<T, CageError> {
+    Err(CageError::Refused {
+        id: id.clone(),
+        why: why.into(),
+    })
 }
 
 /// Says of which cage, and what was being done, when something failed.

@@ -36,11 +36,12 @@ use futures_util::future::BoxFuture;
 
 use self::volume::Volumes;
 use crate::{
-    backend::{Backend, CageError, During},
+    backend::{Backend, CageError, During, refused},
     builtin::Builtin,
     capability::{Capabilities, Enforcement},
     id::CageId,
     observed::{ExecOutput, Observed, Stats},
+    snapshot::{Snapshot, SnapshotName},
     spec::CageSpec,
     storage,
 };
@@ -263,6 +264,33 @@ impl Docker {
         Ok(())
     }
 
+    /// Copies its storage, frozen meanwhile if it runs.
+    async fn copy(&self, id: &CageId) -> Result<Snapshot, CageError> {
+        let _turn = self.turn(id).await;
+        let found = self.existing(id).await?;
+        let name = self.name_of(id);
+        let runs = state::is_live(&found) && !state::is_paused(&found);
+        if runs {
+            self.engine.pause_container(&name).await.during(id, "freeze it")?;
+        }
+        let copied = self.volumes.snapshot(id).await;
+        // We die here: the runner finds it frozen and lets it go on.
+        if runs {
+            let thawed = self.engine.unpause_container(&name).await;
+            forgive(thawed, &[409]).during(id, "thaw it")?;
+        }
+        copied.during(id, "copy its storage")
+    }
+
+    async fn put_back(&self, id: &CageId, name: &SnapshotName) -> Result<(), CageError> {
+        let _turn = self.turn(id).await;
+        if state::is_live(&self.existing(id).await?) {
+            return refused(id, "it runs: stop it first, then restore");
+        }
+        let restored = self.volumes.restore(id, name.clone()).await;
+        restored.during(id, "restore the snapshot")
+    }
+
     async fn all(&self) -> Result<Vec<CageId>, CageError> {
         let ours = format!("{}={}", container::OWNER, self.owner);
         let filters = HashMap::from([("label", vec![ours.as_str()])]);
@@ -419,6 +447,34 @@ impl Backend for Docker {
         Box::pin(async move {
             self.existing(id).await?;
             exec::logs(&self.engine, id, &self.name_of(id), tail_bytes).await
+        })
+    }
+
+    fn snapshot<'a>(&'a self, id: &'a CageId) -> BoxFuture<'a, Result<Snapshot, CageError>> {
+        Box::pin(self.copy(id))
+    }
+
+    fn snapshots<'a>(&'a self, id: &'a CageId) -> BoxFuture<'a, Result<Vec<Snapshot>, CageError>> {
+        Box::pin(async move {
+            self.existing(id).await?;
+            self.volumes.snapshots(id).await.during(id, "list its snapshots")
+        })
+    }
+
+    fn restore<'a>(&'a self, id: &'a CageId, name: &'a SnapshotName) -> BoxFuture<'a, Result<(), CageError>> {
+        Box::pin(self.put_back(id, name))
+    }
+
+    fn forget_snapshot<'a>(
+        &'a self,
+        id: &'a CageId,
+        name: &'a SnapshotName,
+    ) -> BoxFuture<'a, Result<(), CageError>> {
+        Box::pin(async move {
+            let _turn = self.turn(id).await;
+            self.existing(id).await?;
+            let removed = self.volumes.forget_snapshot(id, name.clone()).await;
+            removed.during(id, "remove the snapshot")
         })
     }
 

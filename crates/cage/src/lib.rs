@@ -22,6 +22,7 @@ pub mod image;
 pub mod native;
 pub mod observed;
 pub mod seccomp;
+pub mod snapshot;
 pub mod spec;
 
 mod raze;
@@ -32,6 +33,7 @@ pub use backend::{Backend, CageError};
 pub use capability::{Capabilities, Enforcement, Feature};
 pub use id::CageId;
 pub use observed::{ExecOutput, Exit, ExitReason, Observed, Stats};
+pub use snapshot::{Snapshot, SnapshotName};
 pub use spec::{CageSpec, Image};
 
 /// The one user and group id inside every cage; never 0.

@@ -14,6 +14,7 @@ mod images;
 mod launch;
 mod record;
 mod run_exec;
+mod storage;
 mod users;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -28,6 +29,7 @@ use crate::{
     id::CageId,
     image::{ImageError, Reference},
     observed::{ExecOutput, Observed, Stats},
+    snapshot::{Snapshot, SnapshotName},
     spec::{CageSpec, Image},
 };
 
@@ -189,6 +191,28 @@ impl Backend for Native {
 
     fn logs<'a>(&'a self, id: &'a CageId, tail_bytes: u64) -> BoxFuture<'a, Result<Vec<u8>, CageError>> {
         self.blocking(id, move |core, id| core.logs(id, tail_bytes))
+    }
+
+    fn snapshot<'a>(&'a self, id: &'a CageId) -> BoxFuture<'a, Result<Snapshot, CageError>> {
+        self.blocking(id, Core::snapshot)
+    }
+
+    fn snapshots<'a>(&'a self, id: &'a CageId) -> BoxFuture<'a, Result<Vec<Snapshot>, CageError>> {
+        self.blocking(id, Core::snapshots)
+    }
+
+    fn restore<'a>(&'a self, id: &'a CageId, name: &'a SnapshotName) -> BoxFuture<'a, Result<(), CageError>> {
+        let name = name.clone();
+        self.blocking(id, move |core, id| core.restore(id, &name))
+    }
+
+    fn forget_snapshot<'a>(
+        &'a self,
+        id: &'a CageId,
+        name: &'a SnapshotName,
+    ) -> BoxFuture<'a, Result<(), CageError>> {
+        let name = name.clone();
+        self.blocking(id, move |core, id| core.forget_snapshot(id, &name))
     }
 
     fn exec<'a>(

@@ -17,6 +17,9 @@ use rustix::fs::{SeekFrom, seek};
 /// The smallest size that an ext4 file system with a journal is of use in, in bytes.
 pub(crate) const SMALLEST: u64 = 8 << 20;
 
+/// Most entries looked at to size a directory that a cage fills.
+const MOST_ENTRIES: usize = 100_000;
+
 const PLACES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 
 /// A host program by its name, looked for where system programs are and nowhere else.
@@ -71,7 +74,7 @@ fn make_template(template: &Path, bytes: u64) -> io::Result<()> {
 }
 
 /// Copies the written parts of a file and leaves its holes.
-fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
     let (source, target) = (File::open(from)?, File::create(to)?);
     let size = source.metadata()?.len();
     target.set_len(size)?;
@@ -82,6 +85,28 @@ fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
         at = end;
     }
     target.sync_all()
+}
+
+/// Disk space of a file, or of a directory and what is in it; links are not followed.
+pub(crate) fn disk_bytes(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let (mut bytes, mut seen, mut todo) = (0, 0, vec![path.to_owned()]);
+    while let Some(path) = todo.pop() {
+        seen += 1;
+        if seen > MOST_ENTRIES {
+            return bytes;
+        }
+        // Of the link itself, never of what it points to.
+        let Ok(found) = path.symlink_metadata() else {
+            continue;
+        };
+        bytes += found.blocks() * 512;
+        if found.is_dir() {
+            let entries = fs::read_dir(path).into_iter().flatten().flatten();
+            todo.extend(entries.map(|entry| entry.path()).take(MOST_ENTRIES));
+        }
+    }
+    bytes
 }
 
 fn next(file: &File, from: SeekFrom) -> io::Result<Option<u64>> {

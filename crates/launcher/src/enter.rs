@@ -18,7 +18,8 @@ use crate::{
     args::Exec,
     confine::{self, Program, Role},
     fault::{During, Fault, Result},
-    namespaces, shim,
+    namespaces::Cgroups,
+    shim,
     sys::{self, Side},
 };
 
@@ -26,11 +27,10 @@ pub(crate) fn run(exec: &Exec) -> Result<ExitCode> {
     let privileged = geteuid().is_root();
     // From here on a process of the cage could look at this one: it must find nothing to hold on to.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).during("hide from the cage")?;
-    for cgroup in &exec.cgroups {
-        namespaces::join_cgroup(cgroup, "0")?;
-    }
+    let cgroups = Cgroups::open(&exec.cgroups)?;
+    cgroups.enter()?;
     join(exec)?;
-    match sys::clone(0).during("fork")? {
+    match sys::clone(0, cgroups.unified()).during("fork")? {
         Side::Child => {
             let Err(fault) = confine_and_run(exec, privileged);
             eprintln!("clawstaff-launcher: {fault}");

@@ -1,5 +1,8 @@
 //! Loop devices: a file as a block device, so that a cage's storage has a size of its own. The device detaches by
 //! itself when the last mount of it goes.
+//!
+//! Which device was last tried for a cage is written down before it is tried, in `loop` in the cage's directory: looking
+//! for the image behind every device of the machine takes longer than making a cage.
 
 #![expect(unsafe_code, reason = "loop devices are set up with ioctls")]
 
@@ -18,6 +21,8 @@ const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
 const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
 const ATTEMPTS: u32 = 64;
+/// File in the cage's directory: the number of the device that was tried last.
+const NOTE: &str = "loop";
 
 /// `struct loop_config` of `<linux/loop.h>`.
 #[repr(C)]
@@ -47,7 +52,7 @@ struct LoopInfo {
 }
 
 /// Attaches `image` to a free loop device. The open device keeps it attached until it is mounted.
-pub(crate) fn attach(image: &Path) -> Result<(File, PathBuf)> {
+pub(crate) fn attach(image: &Path, state: &Path) -> Result<(File, PathBuf)> {
     let both = || OpenOptions::new().read(true).write(true).clone();
     let backing = both().open(image).during("open the storage image")?;
     let control = both()
@@ -59,6 +64,7 @@ pub(crate) fn attach(image: &Path) -> Result<(File, PathBuf)> {
         if number < 0 {
             return Err(last_error()).during("find a free loop device");
         }
+        fs::write(state.join(NOTE), number.to_string()).during("write down the loop device")?;
         let path = PathBuf::from(format!("/dev/loop{number}"));
         let device = both().open(&path).during("open a loop device")?;
         match configure(&device, &backing) {
@@ -83,10 +89,10 @@ fn configure(device: &File, backing: &File) -> io::Result<()> {
     if done < 0 { Err(last_error()) } else { Ok(()) }
 }
 
-/// Waits until no loop device is backed by `image`: two mounts of one file system would destroy it.
-pub(crate) fn wait_detached(image: &Path, patience: Duration) -> Result<()> {
+/// Waits until `image` is behind no loop device: two mounts of one file system would destroy it.
+pub(crate) fn wait_detached(image: &Path, state: &Path, patience: Duration) -> Result<()> {
     let end = Instant::now() + patience;
-    while is_attached(image) {
+    while is_attached(image, state)? {
         if Instant::now() >= end {
             return Err(Fault::new(
                 "cannot use the storage image: a loop device still holds it",
@@ -98,15 +104,13 @@ pub(crate) fn wait_detached(image: &Path, patience: Duration) -> Result<()> {
     Ok(())
 }
 
-fn is_attached(image: &Path) -> bool {
-    let Ok(devices) = fs::read_dir("/sys/block") else {
-        return false;
+fn is_attached(image: &Path, state: &Path) -> Result<bool> {
+    let number = match fs::read_to_string(state.join(NOTE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        read => read.during("read which loop device it had")?,
     };
-    devices.flatten().any(|device| {
-        device.file_name().as_encoded_bytes().starts_with(b"loop")
-            && fs::read_to_string(device.path().join("loop/backing_file"))
-                .is_ok_and(|file| Path::new(file.trim_end_matches('\n')) == image)
-    })
+    let backing = format!("/sys/block/loop{number}/loop/backing_file");
+    Ok(fs::read_to_string(backing).is_ok_and(|file| Path::new(file.trim_end_matches('\n')) == image))
 }
 
 #[cfg(test)]

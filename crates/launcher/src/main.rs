@@ -4,14 +4,15 @@
 //! last instruction, and knows nothing of Claws, policy or any other part of ClawStaff. `run` makes a cage:
 //!
 //! ```text
-//! launcher ─fork─► shim (own session; lives as long as the cage)
-//!    ▲               │ own mount namespace, storage mounted        (`staging`, as root only)
-//!    │               ├─clone3─► init: waits
-//!    │               │ id maps, cgroups                            (`namespaces`)
-//!    │               ├─release─► root file system, pivot_root      (`rootfs`, `network`)
-//!    │               │           limits, capabilities, Landlock,
-//!    │               │           seccomp, execve                   (`confine`)
-//!    └──"running"────┤ state file, log, exit status                (`shim`)
+//! launcher: own mount namespace                                  (`staging`, as root only)
+//!    ├─fork─► shim (own session; lives as long as the cage)
+//!    │         ├─clone3─► init: joins its cgroups, waits           (`namespaces`)
+//!    │         │ id maps
+//!    │         ├─release─► root file system                        (`rootfs`, `network`)
+//!    ├─storage, mounted meanwhile ─► into it, pivot_root           (`staging`, `loopdev`, `hand`)
+//!    │         │           limits, capabilities, Landlock,
+//!    │         │           seccomp, execve                         (`confine`)
+//!    └◄"running"┤ state file, log, exit status                     (`shim`)
 //! ```
 //!
 //! `exec` runs one more command in a live cage, under the same confinement. Order matters almost everywhere in
@@ -22,6 +23,7 @@ mod args;
 mod confine;
 mod enter;
 mod fault;
+mod hand;
 mod loopdev;
 mod namespaces;
 mod network;

@@ -9,22 +9,26 @@
 use std::{
     ffi::CString,
     fs::{self, File},
-    os::unix::{ffi::OsStrExt, fs::symlink},
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStrExt, fs::symlink},
+    },
     path::Path,
 };
 
 use rustix::{
+    fs::CWD,
     mount::{
-        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive,
-        mount_change, unmount,
+        MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount, mount_bind,
+        mount_bind_recursive, mount_change, move_mount, unmount,
     },
     process::pivot_root,
 };
 
 use crate::{
     fault::{During, Result},
-    network,
-    staging::{Sources, make_dir},
+    hand, network,
+    staging::{Sources, Storage, make_dir},
     sys::{self, NODEV, NOEXEC, NOSUID, RDONLY},
 };
 
@@ -74,8 +78,8 @@ const MASKED: [&str; 33] = [
     "vmallocinfo",
 ];
 
-/// Builds the root below the current directory and moves into it.
-pub(crate) fn enter(sources: &Sources, tmp_bytes: u64) -> Result<()> {
+/// Builds the root below the current directory and moves into it. The storage may come through `hand`.
+pub(crate) fn enter(sources: &Sources, tmp_bytes: u64, hand: &OwnedFd) -> Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .during("detach the mounts")?;
     tmpfs("root", "mode=755,size=256k,nr_inodes=256", MountFlags::NODEV)?;
@@ -91,11 +95,22 @@ pub(crate) fn enter(sources: &Sources, tmp_bytes: u64) -> Result<()> {
         &format!("mode=1777,size={tmp_bytes},nr_inodes=16k"),
         MountFlags::NODEV | MountFlags::NOEXEC,
     )?;
-    bind(&sources.data, "root/data", NOSUID | NODEV)?;
     bind(&sources.door, "root/claw", RDONLY | NOSUID | NODEV | NOEXEC)?;
     attributes("root/dev", RDONLY | NOSUID | NOEXEC, false)?;
+    // Last, because it takes longest to come.
+    match &sources.data {
+        Storage::At(place) => bind(place, "root/data", NOSUID | NODEV)?,
+        Storage::Handed => place_storage(hand)?,
+    }
     attributes("root", RDONLY | NOSUID | NODEV, false)?;
     pivot()
+}
+
+fn place_storage(hand: &OwnedFd) -> Result<()> {
+    let storage = hand::take(hand)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(storage, "", CWD, "root/data", flags).during("mount the storage")?;
+    attributes("root/data", NOSUID | NODEV, true)
 }
 
 fn pivot() -> Result<()> {

@@ -29,27 +29,37 @@ use crate::{
     args::{Data, Run},
     confine::{self, Program, Role},
     fault::{During, Fault, Result},
-    loopdev, namespaces, network, rootfs,
-    staging::{self, Sources},
+    hand, loopdev,
+    namespaces::{self, Cgroups},
+    network, rootfs,
+    staging::{self, Sources, Storage},
     sys::{self, Side},
 };
 
+/// What the shim says to the launcher, if all goes well.
+const SPLIT: &[u8] = b"+";
 const READY: &[u8] = b"running\n";
 
 /// Makes the cage. Returns in the launcher once the cage's program runs; the shim does not return.
 pub(crate) fn start(run: &Run) -> Result<()> {
     die_with_the_back_end()?;
     let lock = lock(run)?;
+    let privileged = geteuid().is_root();
+    let sources = staging::prepare(run, privileged)?;
+    let (giving, taking) = hand::pair()?;
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).during("make a pipe")?;
-    match sys::clone(0).during("fork")? {
+    match sys::clone(0, None).during("fork")? {
         Side::Parent { .. } => {
-            drop(writer);
-            heard(reader)
+            drop((writer, taking));
+            let brought = bring(run, &sources, giving);
+            // What shim and init have to say of missing storage is our own fault.
+            let heard = heard(run, privileged, reader);
+            brought.and(heard)
         }
         Side::Child => {
-            drop(reader);
+            drop((reader, giving));
             let mut launcher = File::from(writer);
-            let code = match live(run, &mut launcher, &lock) {
+            let code = match live(run, privileged, &sources, taking, &mut launcher, &lock) {
                 Ok(()) => 0,
                 Err(fault) => {
                     // After "running" nobody listens any more, and the state file has the truth.
@@ -59,6 +69,14 @@ pub(crate) fn start(run: &Run) -> Result<()> {
             };
             sys::exit_now(code);
         }
+    }
+}
+
+/// Mounts the storage and hands it to the init, while that makes the rest.
+fn bring(run: &Run, sources: &Sources, init: OwnedFd) -> Result<()> {
+    match sources.data {
+        Storage::At(_) => Ok(()),
+        Storage::Handed => hand::give(&init, &staging::storage(run)?),
     }
 }
 
@@ -75,11 +93,20 @@ fn lock(run: &Run) -> Result<File> {
     Ok(lock)
 }
 
-/// What the shim said before it was done or gone.
-fn heard(reader: OwnedFd) -> Result<()> {
-    let mut said = Vec::new();
-    File::from(reader)
-        .take(4096)
+/// What the shim said before it was done or gone. Its first word is that the init has mounts of its own: then ours go.
+fn heard(run: &Run, privileged: bool, reader: OwnedFd) -> Result<()> {
+    let (mut shim, mut said) = (File::from(reader), Vec::new());
+    (&mut shim)
+        .take(SPLIT.len() as u64)
+        .read_to_end(&mut said)
+        .during("hear from the shim")?;
+    if said == SPLIT {
+        said.clear();
+        if privileged {
+            staging::dismantle(run)?;
+        }
+    }
+    shim.take(4096)
         .read_to_end(&mut said)
         .during("hear from the shim")?;
     match said.as_slice() {
@@ -111,30 +138,42 @@ impl Channels {
 }
 
 /// The shim's whole life.
-fn live(run: &Run, launcher: &mut File, lock: &File) -> Result<()> {
+fn live(
+    run: &Run,
+    privileged: bool,
+    sources: &Sources,
+    hand: OwnedFd,
+    launcher: &mut File,
+    lock: &File,
+) -> Result<()> {
     setsid().during("make a session")?;
     confine::redirect(None).during("let go of the standard descriptors")?;
     umask(Mode::from_raw_mode(0o022));
-    let privileged = geteuid().is_root();
-    let sources = staging::prepare(run, privileged)?;
     let channels = Channels::open()?;
-    match namespaces::split()? {
+    let cgroups = Cgroups::open(&run.cgroups)?;
+    match namespaces::split(&cgroups)? {
         Side::Child => {
-            let Err(fault) = be_init(run, &sources, privileged, &channels);
-            let _ = File::from(channels.report.1).write_all(fault.to_string().as_bytes());
+            let Channels { go, report, output } = channels;
+            // With them would go the sign that the shim is gone.
+            drop((go.1, report.0, output.0));
+            let Err(fault) = cgroups
+                .enter()
+                .and_then(|()| released(go.0))
+                .and_then(|()| be_init(run, privileged, sources, &hand, output.1));
+            let _ = File::from(report.1).write_all(fault.to_string().as_bytes());
             sys::exit_now(125);
         }
         Side::Parent { child, pidfd } => {
             let Channels { go, report, output } = channels;
-            drop((go.0, report.1, output.1));
-            release(run, child, privileged, go.1, report.0)?;
-            let exits = OomCount::read(run.oom.as_deref());
-            write_state(run, &running(child)?)?;
-            if privileged {
-                staging::dismantle(run)?;
+            drop((go.0, report.1, output.1, cgroups, hand));
+            launcher.write_all(SPLIT).during("speak to the launcher")?;
+            // An init that has failed is not there to be settled: its own word comes first.
+            let settled = settle(run, child, privileged, go.1);
+            if let Some(fault) = until_it_runs(report.0)? {
+                return Err(Fault::new(fault));
             }
-            umask(Mode::from_raw_mode(0o077));
-            confine::forswear(&run.state)?;
+            let (text, exits) = settled?;
+            write_state(run, &text)?;
             launcher.write_all(READY).during("answer the launcher")?;
             flock(lock, FlockOperation::Unlock).during("let go of the cage's directory")?;
             confine::redirect(None).during("let go of the launcher")?;
@@ -144,44 +183,51 @@ fn live(run: &Run, launcher: &mut File, lock: &File) -> Result<()> {
     }
 }
 
-/// Settles the init from outside, lets it go, and waits until it is the cage's program.
-fn release(run: &Run, child: Pid, privileged: bool, go: OwnedFd, report: OwnedFd) -> Result<()> {
+/// Settles the init from outside, lets it go, and meanwhile gives up every right that the shim needs no more. Gives what
+/// to write down when the init runs.
+fn settle(run: &Run, child: Pid, privileged: bool, go: OwnedFd) -> Result<(String, OomCount)> {
     namespaces::map_ids(child, run.identity, privileged)?;
-    for cgroup in &run.cgroups {
-        namespaces::join_cgroup(cgroup, &child.as_raw_nonzero().to_string())?;
-    }
     File::from(go).write_all(b"!").during("release the init")?;
+    std::env::set_current_dir("/").during("leave the stage directory")?;
+    umask(Mode::from_raw_mode(0o077));
+    confine::forswear(&run.state)?;
+    Ok((running(child)?, OomCount::read(run.oom.as_deref())))
+}
+
+/// Waits until the init is the cage's program; what it says before is why it is not.
+fn until_it_runs(report: OwnedFd) -> Result<Option<String>> {
     let mut fault = String::new();
     File::from(report)
         .take(4096)
         .read_to_string(&mut fault)
         .during("hear from the init")?;
-    if fault.is_empty() {
-        Ok(())
-    } else {
-        Err(Fault::new(fault))
+    Ok(Some(fault).filter(|fault| !fault.is_empty()))
+}
+
+/// Waits in the init until the shim lets it go.
+fn released(go: OwnedFd) -> Result<()> {
+    let mut byte = [0];
+    match rustix::io::read(go, &mut byte).during("wait for the release")? {
+        // The shim is dead or has given up, and knows why.
+        0 => sys::exit_now(125),
+        _ => Ok(()),
     }
 }
 
 /// The init, from its release to `execve`.
 fn be_init(
     run: &Run,
-    sources: &Sources,
     privileged: bool,
-    channels: &Channels,
+    sources: &Sources,
+    hand: &OwnedFd,
+    output: OwnedFd,
 ) -> Result<std::convert::Infallible> {
-    let mut released = [0];
-    let read = rustix::io::read(&channels.go.0, &mut released).during("wait for the release")?;
-    if read == 0 {
-        return Err(Fault::new("the shim died before the release"));
-    }
     confine::take_identity(run.identity.inside, privileged)?;
     sys::unshare(libc::CLONE_NEWCGROUP).during("make a cgroup namespace")?;
     rustix::system::sethostname(run.hostname.as_bytes()).during("set the host name")?;
     network::raise_loopback()?;
-    rootfs::enter(sources, run.tmp_bytes)?;
-    let output = File::from(channels.output.1.try_clone().during("keep the output")?);
-    confine::redirect(Some(&output)).during("point the output at the log")?;
+    rootfs::enter(sources, run.tmp_bytes, hand)?;
+    confine::redirect(Some(&File::from(output))).during("point the output at the log")?;
     let program = Program {
         command: &run.command,
         env: &run.env,
@@ -223,7 +269,7 @@ fn stay(run: &Run, child: Pid, pidfd: &OwnedFd, output: OwnedFd, oom: &OomCount)
     let killed = OomCount::read(run.oom.as_deref()).0.saturating_sub(oom.0);
     if let Data::Image(image) = &run.data {
         // Whoever reads "exited" may mount the storage again.
-        loopdev::wait_detached(image, staging::PATIENCE)?;
+        loopdev::wait_detached(image, &run.state, staging::PATIENCE)?;
     }
     write_state(run, &exited(status.map(|(_, status)| status), killed))
 }

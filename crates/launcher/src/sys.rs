@@ -13,7 +13,7 @@ use rustix::process::Pid;
 
 use crate::fault::last_error;
 
-/// `struct clone_args` of `<linux/sched.h>`, first version (64 bytes).
+/// `struct clone_args` of `<linux/sched.h>`, third version (88 bytes, Linux 5.7).
 #[repr(C)]
 #[derive(Default)]
 struct CloneArgs {
@@ -25,7 +25,13 @@ struct CloneArgs {
     stack: u64,
     stack_size: u64,
     tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
 }
+
+/// `CLONE_INTO_CGROUP` of `<linux/sched.h>`.
+const INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// `struct mount_attr` of `<linux/mount.h>`, first version (32 bytes).
 #[repr(C)]
@@ -56,15 +62,19 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(last_error()) } else { Ok(result) }
 }
 
-/// Forks into new namespaces (`CLONE_NEW*`).
-pub(crate) fn clone(flags: u64) -> io::Result<Side> {
+/// Forks into new namespaces (`CLONE_NEW*`) and into the unified cgroup of this directory.
+pub(crate) fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
     let mut pidfd: libc::c_int = -1;
-    let args = CloneArgs {
+    let mut args = CloneArgs {
         flags: flags | u64::from(libc::CLONE_PIDFD.cast_unsigned()),
         pidfd: std::ptr::from_mut(&mut pidfd) as u64,
         exit_signal: libc::SIGCHLD.cast_unsigned().into(),
         ..CloneArgs::default()
     };
+    if let Some(cgroup) = cgroup {
+        args.flags |= INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd().cast_unsigned().into();
+    }
     // SAFETY: `args` and `pidfd` live across the call and have the layout and size the kernel is told. Without
     // CLONE_VM the child has its own copy of this memory, and the launcher has one thread, so that no lock of
     // another thread can be held in the copy.

@@ -30,7 +30,7 @@ struct Row {
     run: Check,
 }
 
-const ROWS: [Row; 17] = [
+const ROWS: [Row; 18] = [
     Row {
         check: "create-runs-nothing",
         shows: "a created cage runs nothing, and can be created again",
@@ -65,6 +65,13 @@ const ROWS: [Row; 17] = [
         cages: &["keeper"],
         needs: None,
         run: |s| Box::pin(data_survives(s)),
+    },
+    Row {
+        check: "snapshot-and-restore",
+        shows: "`/data` of a live cage is copied whole and put back as it was, whatever was written since; a running cage is not restored under",
+        cages: &["keepsake"],
+        needs: None,
+        run: |s| Box::pin(snapshot_and_restore(s)),
     },
     Row {
         check: "update-takes-effect",
@@ -259,6 +266,43 @@ async fn data_survives(stage: &Stage<'_>) -> Verdict {
     let lost = stage.exec(&spec.id, &["read", "/tmp/lost"]).await?;
     ensure(lost.code == Some(1), || "/tmp kept a file".to_owned())?;
     Ok("/data is as it was after two kills, /tmp is empty".to_owned())
+}
+
+async fn snapshot_and_restore(stage: &Stage<'_>) -> Verdict {
+    let spec = stage.launch("keepsake", &["idle"]).await?;
+    let (id, backend) = (&spec.id, stage.backend);
+    stage.does(id, &["write", "/data/kept", "before"]).await?;
+    let taken = match backend.snapshot(id).await {
+        Ok(taken) => taken,
+        // Where it cannot be frozen it is refused while it runs, and taken when it does not.
+        Err(error) => {
+            let freezes = table::missing(&backend.capabilities(), Some(Need::Feature(Feature::Freeze)));
+            ensure(freezes.is_some(), || error.to_string())?;
+            backend.stop(id, Duration::ZERO).await.map_err(text)?;
+            let taken = backend.snapshot(id).await.map_err(text)?;
+            backend.start(id).await.map_err(text)?;
+            taken
+        }
+    };
+    stage.pid(id).await?;
+    stage.does(id, &["write", "/data/kept", "after"]).await?;
+    ensure(backend.restore(id, &taken.name).await.is_err(), || {
+        "it was restored while it ran".to_owned()
+    })?;
+    backend.stop(id, Duration::ZERO).await.map_err(text)?;
+    backend.restore(id, &taken.name).await.map_err(text)?;
+    backend.start(id).await.map_err(text)?;
+    let kept = stage.does(id, &["read", "/data/kept"]).await?;
+    ensure(kept == b"before", || {
+        format!("/data has {:?}", String::from_utf8_lossy(&kept))
+    })?;
+    stage.does(id, &["write", "/data/kept", "again"]).await?;
+    let listed = backend.snapshots(id).await.map_err(text)?;
+    ensure(listed == [taken.clone()], || format!("listed {listed:?}"))?;
+    backend.forget_snapshot(id, &taken.name).await.map_err(text)?;
+    let listed = backend.snapshots(id).await.map_err(text)?;
+    ensure(listed.is_empty(), || format!("still listed {listed:?}"))?;
+    Ok(format!("{} bytes, copied and put back", taken.bytes))
 }
 
 async fn update_takes_effect(stage: &Stage<'_>) -> Verdict {

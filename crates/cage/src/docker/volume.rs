@@ -6,13 +6,21 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::SystemTime,
 };
 
 use bollard::{models::SystemInfo, query_parameters::RemoveVolumeOptions};
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::{container::volume_name, forgive, tools};
-use crate::{CAGE_UID, capability::Enforcement, id::CageId, spec::CageSpec, storage};
+use crate::{
+    CAGE_UID,
+    capability::Enforcement,
+    id::CageId,
+    snapshot::{Shelf, Snapshot, SnapshotName, Source},
+    spec::CageSpec,
+    storage,
+};
 
 /// The cages' storage.
 #[derive(Debug, Clone)]
@@ -146,6 +154,47 @@ impl Volumes {
         forgive(removed, &[404]).map_err(|error| error.to_string())
     }
 
+    /// Copies the cage's storage, to which nobody writes meanwhile.
+    pub(super) async fn snapshot(&self, id: &CageId) -> io::Result<Snapshot> {
+        let place = self.own_place(id)?;
+        let work = move || {
+            if is_mounted(&place) {
+                rustix::fs::syncfs(fs::File::open(place.join("disk"))?)?;
+            }
+            let image = place.join("storage.img");
+            Shelf::of(&place).take(Source::Image(&image), SystemTime::now())
+        };
+        off_thread(work).await
+    }
+
+    pub(super) async fn snapshots(&self, id: &CageId) -> io::Result<Vec<Snapshot>> {
+        let place = self.own_place(id)?;
+        off_thread(move || Shelf::of(&place).list()).await
+    }
+
+    /// Makes the storage what a snapshot is. Nobody uses it.
+    pub(super) async fn restore(&self, id: &CageId, name: SnapshotName) -> io::Result<()> {
+        let place = self.own_place(id)?;
+        let work = move || {
+            detach(&place)?;
+            Shelf::of(&place).put_back(&name, Source::Image(&place.join("storage.img")))
+        };
+        off_thread(work).await
+    }
+
+    pub(super) async fn forget_snapshot(&self, id: &CageId, name: SnapshotName) -> io::Result<()> {
+        let place = self.own_place(id)?;
+        off_thread(move || Shelf::of(&place).remove(&name)).await
+    }
+
+    fn own_place(&self, id: &CageId) -> io::Result<PathBuf> {
+        self.place(id).ok_or_else(|| {
+            io::Error::other(
+                "its storage is a volume of the engine, which has no snapshots; run the runner as root",
+            )
+        })
+    }
+
     /// Bytes in use; 0 where the engine keeps them and does not say.
     pub(super) fn used(&self, id: &CageId) -> u64 {
         let Some(place) = self.place(id) else {
@@ -174,7 +223,9 @@ fn first_user(engine_dir: &str) -> u32 {
         .unwrap_or(0)
 }
 
-async fn off_thread(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(io::Error::other)?

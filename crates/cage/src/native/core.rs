@@ -3,17 +3,13 @@
 use std::{
     collections::HashMap,
     fs, io,
-    os::{
-        fd::AsFd,
-        unix::fs::{PermissionsExt, chown},
-    },
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
-use clawstaff_types::spec::Limit;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{FlockOperation, flock},
@@ -34,7 +30,7 @@ use crate::{
     CAGE_UID,
     backend::{CageError, During},
     builtin::{self, Builtin},
-    capability::{Capabilities, Enforcement},
+    capability::Capabilities,
     id::CageId,
     image::{Images, RunConfig},
     observed::{Exit, ExitReason, Observed, Stats},
@@ -48,9 +44,9 @@ const SETTLING: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Core {
-    config: NativeConfig,
-    root: bool,
-    cgroups: Cgroups,
+    pub(super) config: NativeConfig,
+    pub(super) root: bool,
+    pub(super) cgroups: Cgroups,
     builtin: Builtin,
     images: Images,
     locks: Mutex<HashMap<CageId, Arc<Mutex<()>>>>,
@@ -108,7 +104,11 @@ impl Core {
     }
 
     /// Does one act on a cage at a time.
-    fn alone<T>(&self, id: &CageId, act: impl FnOnce() -> Result<T, CageError>) -> Result<T, CageError> {
+    pub(super) fn alone<T>(
+        &self,
+        id: &CageId,
+        act: impl FnOnce() -> Result<T, CageError>,
+    ) -> Result<T, CageError> {
         let lock = {
             let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(locks.entry(id.clone()).or_default())
@@ -117,11 +117,11 @@ impl Core {
         act()
     }
 
-    fn dir(&self, id: &CageId) -> PathBuf {
+    pub(super) fn dir(&self, id: &CageId) -> PathBuf {
         self.config.state_dir.join("cages").join(id.as_str())
     }
 
-    fn spec(&self, id: &CageId) -> Result<CageSpec, CageError> {
+    pub(super) fn spec(&self, id: &CageId) -> Result<CageSpec, CageError> {
         match fs::read(self.dir(id).join("spec.json")) {
             Ok(text) => serde_json::from_slice(&text).during(id, "read its spec"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CageError::Absent(id.clone())),
@@ -176,45 +176,8 @@ impl Core {
         Ok(())
     }
 
-    fn make_storage(&self, spec: &CageSpec, dir: &Path) -> Result<(), CageError> {
-        let (image, bytes) = (dir.join("storage.img"), spec.limits.storage.0);
-        if self.capabilities().limits.get(&Limit::Storage) != Some(&Enforcement::Enforced) {
-            return self
-                .make_data_directory(spec, dir)
-                .during(&spec.id, "make its storage");
-        }
-        match image.metadata() {
-            Ok(found) if found.len() == bytes => Ok(()),
-            Ok(_) => Err(CageError::Refused {
-                id: spec.id.clone(),
-                why: "`limits.storage` cannot change while the cage exists; destroy it first".to_owned(),
-            }),
-            Err(_) => {
-                let unfinished = dir.join("storage.next");
-                storage::make_image(&self.config.state_dir.join("templates"), &unfinished, bytes)
-                    .and_then(|()| fs::rename(&unfinished, &image))
-                    .during(&spec.id, "make its storage")
-            }
-        }
-    }
-
-    fn make_data_directory(&self, spec: &CageSpec, dir: &Path) -> io::Result<()> {
-        let data = dir.join("data");
-        if data.exists() {
-            return Ok(());
-        }
-        let unfinished = dir.join("data.next");
-        fs::create_dir_all(&unfinished)?;
-        fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o700))?;
-        if self.root {
-            let (user, group) = self.ids(&spec.id)?;
-            chown(&unfinished, Some(user), Some(group))?;
-        }
-        fs::rename(unfinished, data)
-    }
-
     /// The host's user and group id of the cage's processes.
-    fn ids(&self, id: &CageId) -> io::Result<(u32, u32)> {
+    pub(super) fn ids(&self, id: &CageId) -> io::Result<(u32, u32)> {
         if !self.root {
             return Ok((
                 rustix::process::getuid().as_raw(),
@@ -426,14 +389,7 @@ impl Core {
             Observed::Running { .. } | Observed::Paused => self.cgroups.stats(id),
             Observed::Created | Observed::Exited(_) => Stats::default(),
         };
-        let data = match record::read(&dir) {
-            // The root of a cage is read-only and `/data` a mount point in it: this path stays on the cage's storage.
-            Ok(Record::Running(running)) if running.init.lives() => {
-                PathBuf::from(format!("/proc/{}/root/data", running.init.pid))
-            }
-            _ => PathBuf::new(),
-        };
-        stats.storage_bytes = used_bytes(&dir, &data);
+        stats.storage_bytes = super::storage::used_bytes(&dir, &self.mounted(id).unwrap_or_default());
         Ok(stats)
     }
 
@@ -476,45 +432,6 @@ fn lives(running: &Running) -> bool {
 fn write_spec(spec: &CageSpec, dir: &Path) -> io::Result<()> {
     replace(&dir.join("spec.json"), &serde_json::to_vec(spec)?)?;
     fs::File::open(dir)?.sync_all()
-}
-
-/// Bytes in use by the cage's storage: by its own file system where that is mounted, else on the host's.
-fn used_bytes(dir: &Path, mounted: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let image = dir.join("storage.img");
-    if !image.exists() {
-        return tree_bytes(&dir.join("data"));
-    }
-    match rustix::fs::statvfs(mounted) {
-        Ok(found) => found
-            .f_blocks
-            .saturating_sub(found.f_bfree)
-            .saturating_mul(found.f_frsize),
-        Err(_) => image.metadata().map_or(0, |found| found.blocks() * 512),
-    }
-}
-
-/// Most entries looked at to size a directory that the cage fills.
-const MOST_ENTRIES: usize = 100_000;
-
-fn tree_bytes(root: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let (mut bytes, mut seen, mut todo) = (0, 0, vec![root.to_owned()]);
-    while let Some(dir) = todo.pop() {
-        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-            seen += 1;
-            if seen > MOST_ENTRIES {
-                return bytes;
-            }
-            // Of the link itself, never of what it points to.
-            let Ok(found) = entry.metadata() else { continue };
-            bytes += found.blocks() * 512;
-            if found.is_dir() {
-                todo.push(entry.path());
-            }
-        }
-    }
-    bytes
 }
 
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! What strace saw of a cage: the calls that its processes made once they were confined.
 //!
-//! The launcher is started under strace, which follows it into the cage; a line before the last `seccomp` call of the
-//! init is the launcher's own, and so is every line of the processes that were there before.
+//! The launcher is started under strace, which follows it into the cage; a line before the first `seccomp` call, which is
+//! the init's, is the launcher's own, and so is every line of the processes that were there before.
 
 use std::collections::BTreeSet;
 
@@ -19,11 +19,10 @@ pub(crate) fn calls(trace: &str) -> BTreeSet<Call> {
         .filter_map(|line| line.split_once(' '))
         .map(|(pid, rest)| (pid, rest.trim_start()))
         .collect();
-    let filters: Vec<usize> = (0..lines.len())
-        .filter(|at| lines[*at].1.starts_with("seccomp(0x1"))
-        .collect();
-    // The launcher adds two; what a program of the cage adds itself comes later.
-    let confined = *filters.get(1).expect("the launcher adds two filters");
+    // The first is the launcher's filter; what a program of the cage adds itself comes later.
+    let confined = (0..lines.len())
+        .find(|at| lines[*at].1.starts_with("seccomp(0x1"))
+        .expect("the launcher adds a filter");
     let init = lines[confined].0;
     let before: BTreeSet<&str> = lines[..confined].iter().map(|(pid, _)| *pid).collect();
     lines[confined + 1..]

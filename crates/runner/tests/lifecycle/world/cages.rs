@@ -7,8 +7,8 @@ use std::{
 };
 
 use clawstaff_cage::{
-    Backend, CageError, CageId, CageSpec, Capabilities, Enforcement, ExecOutput, Exit, ExitReason, Observed,
-    Stats,
+    Backend, CageError, CageId, CageSpec, Capabilities, Enforcement, ExecOutput, Exit, ExitReason, Observed, Snapshot,
+    SnapshotName, Stats,
 };
 use clawstaff_types::spec::Limit;
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
@@ -150,6 +150,30 @@ impl Backend for Scripted {
 
     fn logs<'a>(&'a self, _id: &'a CageId, _tail_bytes: u64) -> BoxFuture<'a, Result<Vec<u8>, CageError>> {
         ready(Ok(b"output".to_vec())).boxed()
+    }
+
+    fn snapshot<'a>(&'a self, id: &'a CageId) -> BoxFuture<'a, Result<Snapshot, CageError>> {
+        self.story.tell(Happening::Act(format!("snapshot {id}")));
+        let name = "20260131T235959.123Z".parse().unwrap();
+        ready(Ok(Snapshot { name, bytes: 4096 })).boxed()
+    }
+
+    fn snapshots<'a>(&'a self, _id: &'a CageId) -> BoxFuture<'a, Result<Vec<Snapshot>, CageError>> {
+        ready(Ok(Vec::new())).boxed()
+    }
+
+    fn restore<'a>(&'a self, id: &'a CageId, _name: &'a SnapshotName) -> BoxFuture<'a, Result<(), CageError>> {
+        self.story.tell(Happening::Act(format!("restore {id}")));
+        ready(Ok(())).boxed()
+    }
+
+    fn forget_snapshot<'a>(
+        &'a self,
+        id: &'a CageId,
+        _name: &'a SnapshotName,
+    ) -> BoxFuture<'a, Result<(), CageError>> {
+        self.story.tell(Happening::Act(format!("forget {id}")));
+        ready(Ok(())).boxed()
     }
 
     fn exec<'a>(
