@@ -73,6 +73,8 @@ fn help() {
         "claw logs",
         "claw exec",
         "claw selftest",
+        "claw snapshot",
+        "claw restore",
         "connector",
         "connector list",
         "connector show",

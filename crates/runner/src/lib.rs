@@ -26,6 +26,7 @@ pub mod plan;
 mod record;
 mod run;
 pub mod selftest;
+pub mod snapshots;
 mod status;
 
 use std::{path::PathBuf, sync::Arc};

@@ -40,7 +40,8 @@ const MAX_TAIL: u64 = 1024 * 1024;
 const MAX_EXEC: u64 = 60;
 
 /// The path of something of a Claw's cage: `GET …/logs?tail=BYTES` → the bytes; `POST …/exec` [`ExecRequest`] →
-/// [`ExecAnswer`]; `POST …/selftest` → [`SelftestAnswer`](crate::selftest::SelftestAnswer).
+/// [`ExecAnswer`]; `POST …/selftest` → [`SelftestAnswer`](crate::selftest::SelftestAnswer); `…/snapshots`, see
+/// [`snapshots`](crate::snapshots).
 pub fn cage_path(claw: &ClawName, what: &str) -> String {
     format!("/local/v1/cages/{claw}/{what}")
 }
@@ -170,6 +171,14 @@ impl Local {
             (&Method::GET, "logs") => self.logs(&id, &subject, request.uri().query()).await,
             (&Method::POST, "exec") => self.exec(&id, &subject, request).await,
             (&Method::POST, "selftest") => self.selftest(&id, &subject, &wanted).await,
+            (&Method::GET, "snapshots") => self.snapshots(&id).await,
+            (&Method::POST, "snapshots") => self.take_snapshot(&id, &subject).await,
+            (&Method::POST, "snapshots/restore") => {
+                self.restore_snapshot(&id, &subject, &body(request).await?).await
+            }
+            (&Method::POST, "snapshots/remove") => {
+                self.remove_snapshot(&id, &subject, &body(request).await?).await
+            }
             _ => Err(unknown()),
         }
     }
@@ -292,7 +301,7 @@ impl Local {
         self.record(subject, event.clone()).await
     }
 
-    async fn record(&self, subject: &Subject, event: Event) -> Result<u64, ApiProblem> {
+    pub(crate) async fn record(&self, subject: &Subject, event: Event) -> Result<u64, ApiProblem> {
         let recorded = self.hands.gateway.record(&subject.claw, None, event).await;
         recorded.map_err(|error| {
             let text = format!("it cannot be recorded, so it is not done: {error}");
@@ -301,14 +310,14 @@ impl Local {
     }
 
     /// An outcome that cannot be recorded stays open in the log; the gateway closes it as unknown.
-    async fn settle(&self, subject: &Subject, index: u64, event: Event) {
+    pub(crate) async fn settle(&self, subject: &Subject, index: u64, event: Event) {
         if let Err(error) = self.hands.gateway.record(&subject.claw, Some(index), event).await {
             tracing::error!(cage = subject.cage, index, %error, "the outcome of a command could not be recorded");
         }
     }
 }
 
-fn json<T: Serialize>(answer: &T) -> Result<Response<Full<Bytes>>, ApiProblem> {
+pub(crate) fn json<T: Serialize>(answer: &T) -> Result<Response<Full<Bytes>>, ApiProblem> {
     let body = serde_json::to_vec(answer)
         .map_err(|_| ApiProblem::new(Code::Internal, "the answer cannot be written"))?;
     Ok(Response::new(Full::new(Bytes::from(body))))
@@ -324,13 +333,16 @@ fn digest(argv: &[String]) -> Digest {
     )
 }
 
+async fn body(request: Request<Incoming>) -> Result<Bytes, ApiProblem> {
+    let body = Limited::new(request.into_body(), MAX_REQUEST).collect().await;
+    let body =
+        body.map_err(|error| ApiProblem::new(Code::Invalid, format!("the request cannot be read: {error}")))?;
+    Ok(body.to_bytes())
+}
+
 async fn read_command(request: Request<Incoming>) -> Result<ExecRequest, ApiProblem> {
     let invalid = |text: String| ApiProblem::new(Code::Invalid, text);
-    let body = Limited::new(request.into_body(), MAX_REQUEST)
-        .collect()
-        .await
-        .map_err(|error| invalid(format!("the command cannot be read: {error}")))?;
-    let command: ExecRequest = serde_json::from_slice(&body.to_bytes())
+    let command: ExecRequest = serde_json::from_slice(&body(request).await?)
         .map_err(|error| invalid(format!("the command cannot be read: {error}")))?;
     if command.argv.is_empty() || !(1..=MAX_EXEC).contains(&command.timeout_secs) {
         return Err(invalid(format!("a command has a program and 1 to {MAX_EXEC} s")));
@@ -338,6 +350,6 @@ async fn read_command(request: Request<Incoming>) -> Result<ExecRequest, ApiProb
     Ok(command)
 }
 
-fn refused(error: &clawstaff_cage::CageError) -> ApiProblem {
+pub(crate) fn refused(error: &clawstaff_cage::CageError) -> ApiProblem {
     ApiProblem::new(Code::Refused, crate::status::shorten(&error.to_string()))
 }

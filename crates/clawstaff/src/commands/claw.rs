@@ -2,6 +2,7 @@
 
 mod live;
 mod selftest;
+mod snapshot;
 
 use std::path::PathBuf;
 
@@ -106,6 +107,14 @@ pub(crate) enum Command {
         after_help = "Examples:\n  clawstaff claw selftest support-triage\n  clawstaff claw selftest support-triage --report review.md\n\nExit code 6 if any probe did not hold."
     )]
     Selftest(selftest::Args),
+    /// Copy a Claw's /data to a snapshot on the runner's host; recorded. A running cage is frozen meanwhile
+    #[command(
+        after_help = "Examples:\n  clawstaff claw snapshot support-triage\n  clawstaff claw snapshot support-triage --list\n\nAt most 4 for each Claw; they go when it is destroyed."
+    )]
+    Snapshot(snapshot::SnapshotArgs),
+    /// Make /data of a stopped Claw what it was in a snapshot; recorded
+    #[command(after_help = "Example:\n  clawstaff claw restore support-triage 20260131T235959.123Z")]
+    Restore(snapshot::RestoreArgs),
     /// Run a command inside a live cage, on the runner's host; recorded
     #[command(after_help = "Example:\n  clawstaff claw exec support-triage -- /sbin/claw probe list")]
     Exec(live::ExecArgs),
@@ -132,6 +141,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Logs(args) => return live::logs(context, args).await,
         Command::Exec(args) => return live::exec(context, args).await,
         Command::Selftest(args) => return selftest::run(context, args).await,
+        Command::Snapshot(args) => return snapshot::snapshot(context, args).await,
+        Command::Restore(args) => return snapshot::restore(context, args).await,
         _ => {}
     }
     let client = context.api()?;
@@ -162,7 +173,11 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         }
         Command::Stats(named) => stats(format, &client, &named.name).await,
         Command::Message { name, text } => message(format, &client, &name, text).await,
-        Command::Logs(_) | Command::Exec(_) | Command::Selftest(_) => Ok(()),
+        Command::Logs(_)
+        | Command::Exec(_)
+        | Command::Selftest(_)
+        | Command::Snapshot(_)
+        | Command::Restore(_) => Ok(()),
     }
 }
 

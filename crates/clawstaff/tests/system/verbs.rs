@@ -93,6 +93,11 @@ const VERBS: &[Row] = &[
         "claw selftest weekly-report",
         Record("cage.exec"),
     ),
+    Row(
+        "claw snapshot",
+        "claw snapshot weekly-report",
+        Record("cage.exec"),
+    ),
     Row("claw logs", "claw logs weekly-report", Record("cage.exec")),
     Row(
         "claw message",
@@ -102,6 +107,11 @@ const VERBS: &[Row] = &[
     Row("claw pause", "claw pause weekly-report", Record("claw.paused")),
     Row("claw resume", "claw resume weekly-report", Record("claw.resumed")),
     Row("claw stop", "claw stop weekly-report", Record("claw.stopped")),
+    Row(
+        "claw restore",
+        "claw restore weekly-report SNAPSHOT",
+        Record("cage.exec"),
+    ),
     Row("claw start", "claw start weekly-report", Record("claw.started")),
     Row(
         "claw restart",
@@ -232,11 +242,16 @@ fn arguments(installation: &Installation, used: &str) -> Vec<String> {
             .find(|grant| grant["resources"][0] == "channel:C0LATER");
         added.unwrap()["id"].as_str().unwrap().to_owned()
     };
+    let snapshot = || {
+        let taken = installation.json(&["claw", "snapshot", "weekly-report", "--list"]);
+        taken[0]["snapshot"].as_str().unwrap().to_owned()
+    };
     used.split_whitespace()
         .map(|word| match word {
             "SPEC" => beside("spec.toml"),
             "CHANGED" => beside("changed.toml"),
             "GRANT" => grant(),
+            "SNAPSHOT" => snapshot(),
             word => word.to_owned(),
         })
         .collect()

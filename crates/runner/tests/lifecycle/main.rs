@@ -358,3 +358,33 @@ async fn a_selftest_is_recorded_with_what_came_of_it() {
     world.recorded(EventKind::CageExec, Some(Outcome::Failed)).await;
     run.stop().await;
 }
+
+#[tokio::test]
+async fn a_snapshot_is_on_record_before_it_is_taken_and_a_name_that_is_none_touches_nothing() {
+    let world = World::new().await;
+    world.want(&[world.claw("a", Desired::Running)]);
+    let run = world.run();
+    world.phase("a", Phase::Running).await;
+    let taken = world.snapshot("a", "snapshots", "").await;
+    assert_eq!(taken["snapshot"], "20260131T235959.123Z");
+    world
+        .recorded(EventKind::CageExec, Some(Outcome::Succeeded))
+        .await;
+    let history = world.history();
+    let act = history
+        .iter()
+        .position(|one| one.starts_with("snapshot"))
+        .unwrap();
+    assert!(
+        history[..act].iter().any(|one| one.contains("cage.exec")),
+        "{history:?}"
+    );
+    let refused = world
+        .snapshot("a", "snapshots/restore", r#"{"snapshot": "../../etc"}"#)
+        .await;
+    assert!(
+        refused["detail"].as_str().unwrap().contains("named by its time"),
+        "{refused}"
+    );
+    run.stop().await;
+}

@@ -289,6 +289,10 @@ impl World {
         self.post(claw, "selftest", String::new()).await
     }
 
+    pub(crate) async fn snapshot(&self, claw: &str, what: &str, body: &str) -> Value {
+        self.post(claw, what, body.to_owned()).await
+    }
+
     async fn post(&self, claw: &str, what: &str, body: String) -> Value {
         let socket = self.data.path().join("run/runner.sock");
         let path = cage_path(&claw.parse().unwrap(), what);

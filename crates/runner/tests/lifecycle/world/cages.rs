@@ -7,8 +7,8 @@ use std::{
 };
 
 use clawstaff_cage::{
-    Backend, CageError, CageId, CageSpec, Capabilities, Enforcement, ExecOutput, Exit, ExitReason, Observed, Snapshot,
-    SnapshotName, Stats,
+    Backend, CageError, CageId, CageSpec, Capabilities, Enforcement, ExecOutput, Exit, ExitReason, Observed,
+    Snapshot, SnapshotName, Stats,
 };
 use clawstaff_types::spec::Limit;
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
@@ -162,7 +162,11 @@ impl Backend for Scripted {
         ready(Ok(Vec::new())).boxed()
     }
 
-    fn restore<'a>(&'a self, id: &'a CageId, _name: &'a SnapshotName) -> BoxFuture<'a, Result<(), CageError>> {
+    fn restore<'a>(
+        &'a self,
+        id: &'a CageId,
+        _name: &'a SnapshotName,
+    ) -> BoxFuture<'a, Result<(), CageError>> {
         self.story.tell(Happening::Act(format!("restore {id}")));
         ready(Ok(())).boxed()
     }
