@@ -33,6 +33,11 @@ impl HostPattern {
 pub enum AuthScheme {
     /// `Authorization: Bearer CREDENTIAL` (RFC 6750).
     Bearer,
+    /// `Authorization: Basic` (RFC 7617) with the credential as password.
+    Basic {
+        /// The user's name that goes with it.
+        username: String,
+    },
     /// The bare credential in a header of its own.
     Header {
         /// The header.
@@ -103,6 +108,8 @@ pub enum Protocol {
     Http,
     /// The Model Context Protocol over streamable HTTP.
     Mcp,
+    /// Git's smart HTTP protocol.
+    Git,
 }
 
 /// A connector, loaded and checked.
@@ -177,7 +184,7 @@ impl Connector {
     pub fn may_mean(&self, pattern: &ActionPattern) -> bool {
         let known = self.actions.iter().any(|action| pattern.matches(&action.id));
         match self.protocol {
-            Protocol::Http => known,
+            Protocol::Http | Protocol::Git => known,
             Protocol::Mcp => known || crate::mcp::may_mean(pattern),
         }
     }

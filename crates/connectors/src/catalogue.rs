@@ -1,10 +1,10 @@
-//! All connectors that are built in: the manifests in `connectors/` at the root of the repository, and `mcp`.
+//! All connectors that are built in: the manifests in `connectors/` at the root of the repository, `github-git` and `mcp`.
 
 use std::collections::BTreeMap;
 
 use clawstaff_types::ConnectorId;
 
-use crate::{action::Connector, manifest::ManifestError, mcp};
+use crate::{action::Connector, git, manifest::ManifestError, mcp};
 
 /// The manifests, in the order of their ids. A test compares this list with the folder.
 pub(crate) const BUILTIN: [&str; 5] = [
@@ -31,8 +31,8 @@ impl Catalogue {
         for manifest in BUILTIN {
             catalogue.add(Connector::parse(manifest)?)?;
         }
-        if let Some(mcp) = mcp::connector() {
-            catalogue.add(mcp)?;
+        for built in [git::connector(), mcp::connector()].into_iter().flatten() {
+            catalogue.add(built)?;
         }
         Ok(catalogue)
     }

@@ -15,11 +15,14 @@
 mod action;
 mod build;
 mod catalogue;
+mod git;
+mod graphql;
 mod json;
 mod load;
 mod manifest;
 mod mcp;
 mod pointer;
+mod queries;
 mod recognise;
 mod request;
 mod summary;

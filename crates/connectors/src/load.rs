@@ -21,6 +21,7 @@ use crate::{
         SchemeName,
     },
     pointer::Pointer,
+    queries::QueryRule,
     summary::{ResponseRules, ResultRules},
     template::{PathTemplate, TextTemplate},
     value::Rule,
@@ -104,6 +105,9 @@ pub(crate) struct Rules {
     pub(crate) tools: BTreeMap<ActionId, ToolRules>,
     pub(crate) results: BTreeMap<ActionId, ResultRules>,
     pub(crate) response: ResponseRules,
+    /// Where GraphQL is spoken, if it is.
+    pub(crate) graphql: Option<String>,
+    pub(crate) queries: Vec<QueryRule>,
 }
 
 /// Knows the text, so that an error can name its line.
@@ -247,6 +251,8 @@ fn connector(loader: &Loader<'_>, manifest: &Manifest) -> Result<Connector, Mani
         tools: BTreeMap::new(),
         results: BTreeMap::new(),
         response: ResponseRules::load(loader, &manifest.response, &manifest.usage)?,
+        graphql: graphql(loader, manifest)?,
+        queries: Vec::new(),
     };
     let mut actions = Vec::new();
     for entry in &manifest.action {
@@ -274,6 +280,22 @@ fn connector(loader: &Loader<'_>, manifest: &Manifest) -> Result<Connector, Mani
         rules,
         protocol: Protocol::Http,
     })
+}
+
+/// The path at which GraphQL is spoken; no request of an action may have it.
+fn graphql(loader: &Loader<'_>, manifest: &Manifest) -> Result<Option<String>, ManifestError> {
+    let Some(graphql) = &manifest.graphql else {
+        return Ok(None);
+    };
+    loader.path(&graphql.path)?;
+    let requests = manifest.action.iter().flat_map(|action| &action.request);
+    for request in requests {
+        if request.path.as_ref() == graphql.path.as_ref() || graphql.path.as_ref().contains('{') {
+            let what = "a request has the path of GraphQL, or that path has a name in it";
+            return Err(loader.error(&graphql.path, what, "give it a path of its own"));
+        }
+    }
+    Ok(Some(graphql.path.as_ref().clone()))
 }
 
 const fn rule(value: &crate::manifest::ValueManifest) -> Rule {
@@ -357,6 +379,17 @@ fn action(
         let shape = shape(loader, request, place, default, rules)?;
         kinds.extend(shape.resource.clone());
         rules.shapes.push(shape);
+    }
+    for query in &manifest.query {
+        if rules.graphql.is_none() {
+            return Err(loader.error(
+                &query.field,
+                "the connector speaks no GraphQL",
+                "add `[graphql]` with its path",
+            ));
+        }
+        let rule = QueryRule::load(loader, query, place, kinds.first(), rules)?;
+        rules.queries.push(rule);
     }
     let kind = kinds
         .first()

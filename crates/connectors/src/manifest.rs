@@ -55,6 +55,7 @@ pub(crate) struct Manifest {
     pub(crate) response: ResponseManifest,
     #[serde(default)]
     pub(crate) usage: Vec<UsageManifest>,
+    pub(crate) graphql: Option<GraphqlManifest>,
     pub(crate) action: Vec<ActionManifest>,
 }
 
@@ -124,6 +125,8 @@ pub(crate) struct ActionManifest {
     pub(crate) record: RecordKind,
     pub(crate) request: Vec<RequestManifest>,
     #[serde(default)]
+    pub(crate) query: Vec<QueryManifest>,
+    #[serde(default)]
     pub(crate) result: ResultManifest,
     pub(crate) tool: Option<ToolManifest>,
 }
@@ -146,6 +149,26 @@ pub(crate) struct RequestManifest {
     #[serde(default)]
     pub(crate) only: BTreeMap<String, Vec<Spanned<String>>>,
     pub(crate) resource: Option<Spanned<String>>,
+}
+
+/// Where GraphQL is spoken.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GraphqlManifest {
+    pub(crate) path: Spanned<String>,
+}
+
+/// One way in which an action is a GraphQL query.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct QueryManifest {
+    /// The root field.
+    pub(crate) field: Spanned<String>,
+    /// Values, each with the argument of that field that it is.
+    #[serde(default)]
+    pub(crate) values: BTreeMap<String, String>,
+    /// What may be asked for below it, by its names joined with `.`.
+    pub(crate) selects: Vec<Spanned<String>>,
 }
 
 /// What a request may carry.

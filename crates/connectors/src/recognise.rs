@@ -88,8 +88,16 @@ impl Connector {
     /// [`Unmapped`], whenever the request is not exactly one action on resources that can be named.
     pub fn recognise(&self, request: &RequestView<'_>) -> Result<Mapped, Unmapped> {
         match self.protocol {
+            Protocol::Http if self.rules.graphql.as_deref() == Some(request.path) => {
+                if request.method == http::Method::POST {
+                    self.recognise_query(request)
+                } else {
+                    Err(Unmapped::Unknown)
+                }
+            }
             Protocol::Http => self.recognise_http(request),
             Protocol::Mcp => crate::mcp::recognise(request),
+            Protocol::Git => crate::git::recognise(request),
         }
     }
 
@@ -190,7 +198,7 @@ impl Rules {
         if found.is_empty() { Err(refusal) } else { Ok(found) }
     }
 
-    fn canonical(&self, name: &str, value: &str) -> Result<String, Unmapped> {
+    pub(crate) fn canonical(&self, name: &str, value: &str) -> Result<String, Unmapped> {
         let rule = self.values.get(name).copied().unwrap_or_default();
         rule.canonical(value).ok_or_else(|| Unmapped::Value {
             name: name.to_owned(),
@@ -220,7 +228,7 @@ impl Rules {
     }
 
     /// The resource of this kind and what is above it.
-    fn resources(&self, kind: &str, values: &Values) -> Result<Vec<ResourceRef>, Unmapped> {
+    pub(crate) fn resources(&self, kind: &str, values: &Values) -> Result<Vec<ResourceRef>, Unmapped> {
         let rule = self.resources.get(kind).ok_or(Unmapped::Unknown)?;
         let id = rule
             .id

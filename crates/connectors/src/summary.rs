@@ -84,8 +84,10 @@ impl ResultRules {
 impl Connector {
     /// Sums up the response to a call of `action`. An action of another connector has no ids to count.
     pub fn summarise(&self, action: &clawstaff_types::ActionId, status: u16, body: &[u8]) -> Summary {
-        if self.protocol == Protocol::Mcp {
-            return crate::mcp::summarise(status, body);
+        match self.protocol {
+            Protocol::Http => {}
+            Protocol::Mcp => return crate::mcp::summarise(status, body),
+            Protocol::Git => return crate::git::summarise(status),
         }
         let response = &self.rules.response;
         let document: Value = serde_json::from_slice(body).unwrap_or(Value::Null);

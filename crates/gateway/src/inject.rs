@@ -3,6 +3,7 @@
 //! A [`Credentialed`] request has one constructor, [`inject`], and `forward` sends nothing else: what was not
 //! decided or not recorded cannot leave. Whatever the cage sent as a credential is dropped here.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use clawstaff_audit::Receipt;
 use clawstaff_connectors::{Auth, AuthScheme, HostPattern, RecordKind};
@@ -206,6 +207,14 @@ pub(crate) fn credential(auth: &Auth, secret: &Secret<String>) -> Option<(Header
                 HeaderValue::from_str(whole.expose_secret()),
             )
         }
+        AuthScheme::Basic { username } => {
+            let pair = Secret::new(format!("{username}:{text}"));
+            let whole = Secret::new(format!("Basic {}", BASE64_STANDARD.encode(pair.expose_secret())));
+            (
+                header::AUTHORIZATION,
+                HeaderValue::from_str(whole.expose_secret()),
+            )
+        }
         AuthScheme::Header { name } => (name.clone(), HeaderValue::from_str(text)),
     };
     let mut value = value.ok()?;
@@ -223,7 +232,7 @@ fn travelling(sent: &HeaderMap, auth: &Auth) -> HeaderMap {
         .map(|name| name.trim().to_ascii_lowercase())
         .collect();
     let own = match &auth.scheme {
-        AuthScheme::Bearer => None,
+        AuthScheme::Bearer | AuthScheme::Basic { .. } => None,
         AuthScheme::Header { name } => Some(name),
     };
     let mut headers = HeaderMap::with_capacity(sent.len() + 4);

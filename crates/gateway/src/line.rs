@@ -124,7 +124,7 @@ where
         Err(error) => return Err(settling.not_injected(error).await),
     };
     let sent = match link.connector.protocol() {
-        Protocol::Http => gateway.upstream.send(credentialed, &gateway.waits).await,
+        Protocol::Http | Protocol::Git => gateway.upstream.send(credentialed, &gateway.waits).await,
         Protocol::Mcp => mcp::send(gateway, &link, &who.claw, credentialed).await,
     };
     match sent {

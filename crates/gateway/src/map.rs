@@ -163,7 +163,7 @@ fn assemble(key: &Commitment, link: Arc<Link>, mapped: Mapped, path: String, req
         (Some(query), _) => format!("{path}?{query}"),
         // The server's address is its one path; nothing is below it.
         (None, Protocol::Mcp) => String::new(),
-        (None, Protocol::Http) => path,
+        (None, Protocol::Http | Protocol::Git) => path,
     };
     let mut call = Call {
         link,

@@ -5,7 +5,7 @@
 
 mod path;
 
-use std::time::Duration;
+use std::{io::Read as _, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, Version, header};
@@ -77,8 +77,8 @@ pub enum ParseError {
     /// A header whose value cannot be read as text where it must be.
     #[error("the header `{0}` is not plain text")]
     Unreadable(HeaderName),
-    /// A compressed body.
-    #[error("a compressed request body is not accepted: send it uncompressed")]
+    /// A body in another coding than gzip.
+    #[error("the coding of the request body is not accepted: send it uncompressed, or with gzip")]
     Encoded,
     /// A change of protocol.
     #[error("a change of protocol (such as WebSocket) is not offered here")]
@@ -147,14 +147,22 @@ pub async fn canonical<B>(
 where
     B: http_body::Body<Data = Bytes>,
 {
-    let (parts, incoming) = request.into_parts();
+    let (mut parts, incoming) = request.into_parts();
     method(&parts.method)?;
     headers(&parts.headers)?;
     let (host, port) = destination(via, &parts.uri, &parts.headers, parts.version)?;
     let path = path::canonical(parts.uri.path())?;
     let query = query(&parts.uri)?;
     let content_type = text(&parts.headers, &header::CONTENT_TYPE)?.map(str::to_owned);
-    let body = body::read(incoming, max_body, idle).await?;
+    let mut body = body::read(incoming, max_body, idle).await?;
+    // What is judged and sent is the body itself; its coding ends here.
+    if parts
+        .headers
+        .remove(header::CONTENT_ENCODING)
+        .is_some_and(|coding| coding == "gzip")
+    {
+        body = unzipped(&body, max_body)?;
+    }
     Ok(Request {
         method: parts.method,
         host,
@@ -194,12 +202,29 @@ fn headers(headers: &HeaderMap) -> Result<(), ParseError> {
         return Err(ParseError::Forbidden(header::TRANSFER_ENCODING));
     }
     match text(headers, &header::CONTENT_ENCODING)? {
-        None | Some("identity") => {}
+        None | Some("identity" | "gzip") => {}
         Some(_) => return Err(ParseError::Encoded),
     }
     match text(headers, &header::UPGRADE)? {
         Some(protocol) if !protocol.eq_ignore_ascii_case("h2c") => Err(ParseError::Upgrade),
         Some(_) | None => Ok(()),
+    }
+}
+
+/// A gzip body (RFC 1952) of one member and nothing behind it, at most `max` bytes when it is unpacked.
+fn unzipped(body: &[u8], max: usize) -> Result<Bytes, BodyError> {
+    let mut decoder = flate2::bufread::GzDecoder::new(body);
+    let mut whole = Vec::new();
+    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    let read = (&mut decoder).take(limit).read_to_end(&mut whole);
+    read.map_err(|_| BodyError::Broken)?;
+    if whole.len() > max {
+        return Err(BodyError::TooLarge(max));
+    }
+    if decoder.into_inner().is_empty() {
+        Ok(whole.into())
+    } else {
+        Err(BodyError::Broken)
     }
 }
 

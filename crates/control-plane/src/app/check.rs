@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use clawstaff_api::people::{CheckAnswer, CheckRequest};
+use clawstaff_connectors::Catalogue;
 use clawstaff_policy::{Call, Policy, Verdict};
 use clawstaff_store::Snapshot;
 use clawstaff_types::{
-    Access, ActionId, ConnectionName, Decision, Digest, Grant, ResourcePattern, ResourceRef,
+    Access, ActionId, ConnectionName, Decision, Digest, Grant, ResourcePattern, ResourceRef, spec::Connection,
 };
 use jiff::Timestamp;
 
@@ -30,7 +31,7 @@ impl App {
             now: Timestamp::now(),
         };
         let mut best: Option<CheckAnswer> = None;
-        for connection in connections_to(&snapshot, &request.action) {
+        for connection in connections_to(&snapshot, &self.catalogue, &request.action) {
             for resources in candidates(&snapshot, connection, request) {
                 let answer = answer(policy.decide(&asked.call(connection, &resources)));
                 if best
@@ -51,6 +52,14 @@ impl App {
         }
         if clawstaff_connectors::is_tool_action(action) {
             return Ok(Access::External);
+        }
+        // A tool may have another door, which is a connector with actions of the tool's own name.
+        if let Some(found) = self
+            .catalogue
+            .iter()
+            .find_map(|connector| connector.action(action))
+        {
+            return Ok(found.access);
         }
         let problem = Problem::not_found(format!(
             "connector `{}` has no action `{}`",
@@ -92,12 +101,17 @@ impl<'a> Asked<'a> {
 
 fn connections_to<'a>(
     snapshot: &'a Snapshot,
+    catalogue: &'a Catalogue,
     action: &'a ActionId,
 ) -> impl Iterator<Item = &'a ConnectionName> {
+    let defines = |one: &Connection| {
+        let connector = catalogue.get(&one.connector);
+        connector.is_some_and(|connector| connector.action(action).is_some())
+    };
     let to = snapshot
         .connections
         .iter()
-        .filter(|one| one.connector == *action.connector());
+        .filter(move |one| one.connector == *action.connector() || defines(one));
     to.map(|one| &one.name)
 }
 

@@ -13,6 +13,7 @@ mod content;
 mod disk;
 mod doors;
 mod failures;
+mod git;
 mod honeytoken;
 mod interception;
 mod line;
