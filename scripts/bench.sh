@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo build --release --workspace --bins
-for bench in clawstaff-cage:start clawstaff-cage:crowd clawstaff-cage:neighbours clawstaff-gateway:line clawstaff-audit:append clawstaff-policy:decide; do
+for bench in clawstaff-cage:start clawstaff-cage:crowd clawstaff-cage:neighbours clawstaff-gateway:line clawstaff-audit:append clawstaff-policy:decide clawstaff:revoke; do
     echo "== ${bench%%:*}: ${bench##*:}"
     cargo bench --quiet -p "${bench%%:*}" --bench "${bench##*:}"
 done

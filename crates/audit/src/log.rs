@@ -354,11 +354,32 @@ impl Log {
     /// # Errors
     /// See [`AppendError`]. Without a receipt, the act that the entry announces must not happen.
     pub async fn append(&self, draft: Draft) -> Result<Receipt, AppendError> {
+        let Draft {
+            stream,
+            phase,
+            call,
+            event,
+        } = draft;
+        self.append_event(stream, phase, call, &event).await
+    }
+
+    /// [`Log::append`] of an event that stays with the caller: it is written down before this first waits.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn append_event(
+        &self,
+        stream: Stream,
+        phase: Phase,
+        call: Digest,
+        event: &Event,
+    ) -> Result<Receipt, AppendError> {
         // The queue ends only with a handle like this one, unless the committer has panicked.
         let gone = |_| AppendError::Stopped {
             why: "its committer has ended".to_owned(),
         };
-        self.enqueue(draft)?.await.map_err(gone)?.result
+        let answer = self.enqueue(stream, phase, call, event)?;
+        answer.await.map_err(gone)?.result
     }
 
     /// [`Log::append`] for threads that may block. Panics inside an asynchronous context.
@@ -369,22 +390,27 @@ impl Log {
         let gone = |_| AppendError::Stopped {
             why: "its committer has ended".to_owned(),
         };
-        self.enqueue(draft)?.blocking_recv().map_err(gone)?.result
+        let answer = self.enqueue(draft.stream, draft.phase, draft.call, &draft.event)?;
+        answer.blocking_recv().map_err(gone)?.result
     }
 
     /// Serialises here, on the caller's thread, and hands over.
-    fn enqueue(&self, draft: Draft) -> Result<oneshot::Receiver<Answer>, AppendError> {
+    fn enqueue(
+        &self,
+        stream: Stream,
+        phase: Phase,
+        call: Digest,
+        event: &Event,
+    ) -> Result<oneshot::Receiver<Answer>, AppendError> {
         if let Some(why) = self.stopped() {
             return Err(AppendError::Stopped { why });
         }
-        if !draft.stream.is_well_formed() {
+        if !stream.is_well_formed() {
             let why = "a stream's name is 1 to 64 printable characters".to_owned();
             return Err(AppendError::Malformed { why });
         }
-        let tail = entry::leaf_tail(draft.phase, &draft.call, &draft.event).map_err(|error| {
-            AppendError::Malformed {
-                why: error.to_string(),
-            }
+        let tail = entry::leaf_tail(phase, &call, event).map_err(|error| AppendError::Malformed {
+            why: error.to_string(),
         })?;
         if tail.len() > MAX_LEAF_BYTES {
             let bytes = tail.len();
@@ -392,9 +418,9 @@ impl Log {
         }
         let (reply, answer) = oneshot::channel();
         let pending = Pending {
-            stream: draft.stream,
-            phase: draft.phase,
-            call: draft.call,
+            stream,
+            phase,
+            call,
             tail,
             reply,
         };

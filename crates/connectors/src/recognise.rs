@@ -208,7 +208,7 @@ impl Rules {
 
     fn check_refused(&self, parsed: &Parsed) -> Result<(), Unmapped> {
         for (name, why) in &self.refuse {
-            let named = |key: &str| fold(key) == fold(name);
+            let named = |key: &str| fold(key).eq(fold(name));
             let in_pairs = |pairs: &[(String, String)]| pairs.iter().any(|(key, _)| named(key));
             let in_body = match &parsed.body {
                 Body::None => false,
@@ -323,7 +323,7 @@ impl Parsed {
             Body::Form(pairs) => found.extend(owned(of_pairs(pairs, key)?)),
             Body::Json(value) => {
                 let members = value.as_object().into_iter().flatten();
-                let named: Vec<_> = members.filter(|(name, _)| fold(name) == fold(key)).collect();
+                let named: Vec<_> = members.filter(|(name, _)| fold(name).eq(fold(key))).collect();
                 if named.iter().any(|(name, _)| *name != key) {
                     return Err(other_spelling(key));
                 }
@@ -350,7 +350,7 @@ impl Parsed {
 /// The values of `key`. Another spelling of it that a server might take for it is ambiguous.
 fn of_pairs<'a>(pairs: &'a [(String, String)], key: &str) -> Result<Vec<&'a str>, Unmapped> {
     let mut found = Vec::new();
-    for (name, value) in pairs.iter().filter(|(name, _)| fold(name) == fold(key)) {
+    for (name, value) in pairs.iter().filter(|(name, _)| fold(name).eq(fold(key))) {
         if name != key {
             return Err(other_spelling(key));
         }
@@ -360,7 +360,7 @@ fn of_pairs<'a>(pairs: &'a [(String, String)], key: &str) -> Result<Vec<&'a str>
 }
 
 /// What lenient servers make of a parameter's name: no leading space, nothing from `[` on, `_` for other signs.
-fn fold(name: &str) -> String {
+fn fold(name: &str) -> impl Iterator<Item = char> {
     let stem = name.trim_start().split('[').next().unwrap_or_default();
     let fold = |c: char| {
         if c.is_ascii_alphanumeric() {
@@ -369,7 +369,7 @@ fn fold(name: &str) -> String {
             '_'
         }
     };
-    stem.chars().map(fold).collect()
+    stem.chars().map(fold)
 }
 
 fn scalars(name: &str, values: Vec<&Value>) -> Result<Vec<String>, Unmapped> {

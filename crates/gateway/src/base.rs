@@ -4,6 +4,11 @@
 
 use std::net::IpAddr;
 
+use http::{
+    Uri,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+
 /// `https://host[:port][/prefix]`, or `http://` for a loopback address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
@@ -11,6 +16,8 @@ pub struct Base {
     host: String,
     port: u16,
     path: String,
+    authority: Authority,
+    url: String,
 }
 
 /// Why a text is not the address of an API.
@@ -31,7 +38,7 @@ impl Base {
     /// When it has user information, a query or a dot segment, or is `http://` to anything but loopback.
     pub fn parse(text: &str) -> Result<Self, BaseError> {
         let form = || BaseError::Form(text.chars().take(200).collect());
-        let uri: http::Uri = text.parse().map_err(|_| form())?;
+        let uri: Uri = text.parse().map_err(|_| form())?;
         let tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
@@ -51,11 +58,15 @@ impl Base {
             return Err(BaseError::Clear(text.chars().take(200).collect()));
         }
         let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let authority = authority_of(tls, &host, port).parse().map_err(|_| form())?;
+        let scheme = if tls { "https" } else { "http" };
         Ok(Self {
             tls,
             host,
             port,
             path: path.to_owned(),
+            url: format!("{scheme}://{authority}{path}"),
+            authority,
         })
     }
 
@@ -80,22 +91,38 @@ impl Base {
     }
 
     /// The `Host` of requests: the port only where it is not the scheme's own.
-    pub fn authority(&self) -> String {
-        let host = if self.host.contains(':') {
-            format!("[{}]", self.host)
-        } else {
-            self.host.clone()
-        };
-        match (self.tls, self.port) {
-            (true, 443) | (false, 80) => host,
-            (_, port) => format!("{host}:{port}"),
-        }
+    pub fn authority(&self) -> &str {
+        self.authority.as_str()
     }
 
     /// `https://host/prefix`, to which a path that starts with `/` is appended.
-    pub fn url(&self) -> String {
-        let scheme = if self.tls { "https" } else { "http" };
-        format!("{scheme}://{}{}", self.authority(), self.path)
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The whole address of a path (starting with `/`, with its query) below this one.
+    ///
+    /// # Errors
+    /// When that is not the address of anything.
+    pub(crate) fn uri(&self, path_and_query: &str) -> Result<Uri, http::Error> {
+        let whole = [self.path.as_str(), path_and_query].concat();
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(if self.tls { Scheme::HTTPS } else { Scheme::HTTP });
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(PathAndQuery::from_maybe_shared(bytes::Bytes::from(whole))?);
+        Ok(Uri::from_parts(parts)?)
+    }
+}
+
+fn authority_of(tls: bool, host: &str, port: u16) -> String {
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    match (tls, port) {
+        (true, 443) | (false, 80) => host,
+        (_, port) => format!("{host}:{port}"),
     }
 }
 
@@ -114,7 +141,12 @@ mod tests {
             "http://127.0.0.1:9001/api",
             "https://[::1]:8443",
         ] {
-            assert_eq!(Base::parse(text).unwrap().url(), text);
+            let base = Base::parse(text).unwrap();
+            assert_eq!(base.url(), text);
+            assert_eq!(
+                base.uri("/x?y=1").unwrap(),
+                format!("{text}/x?y=1").parse::<http::Uri>().unwrap()
+            );
         }
     }
 

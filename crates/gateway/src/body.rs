@@ -42,16 +42,29 @@ where
     if expected.lower() > cap as u64 {
         return Err(BodyError::TooLarge(cap));
     }
-    let mut whole = BytesMut::with_capacity(usize::try_from(expected.lower()).unwrap_or(0));
+    // Most bodies come in one piece, which is then the whole of it as it is.
+    let mut first = Bytes::new();
+    let mut whole = BytesMut::new();
     loop {
         let frame = tokio::time::timeout(idle, body.frame()).await;
         match frame.map_err(|_| BodyError::Slow(idle))? {
+            None if whole.is_empty() => return Ok(first),
             None => return Ok(whole.freeze()),
             Some(Err(_)) => return Err(BodyError::Broken),
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else { continue };
-                if whole.len() + data.len() > cap {
+                let so_far = first.len().max(whole.len());
+                if so_far + data.len() > cap {
                     return Err(BodyError::TooLarge(cap));
+                }
+                if so_far == 0 {
+                    first = data;
+                    continue;
+                }
+                if whole.is_empty() {
+                    let expected = usize::try_from(expected.lower()).unwrap_or(0);
+                    whole.reserve(expected.max(first.len()));
+                    whole.extend_from_slice(&first);
                 }
                 whole.extend_from_slice(&data);
             }
@@ -61,6 +74,9 @@ where
 
 #[cfg(test)]
 mod tests {
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
     use super::*;
 
     #[tokio::test]
@@ -68,5 +84,12 @@ mod tests {
         let idle = Duration::from_secs(1);
         assert_eq!(read(full("12345"), 5, idle).await.unwrap(), "12345");
         assert_eq!(read(full("123456"), 5, idle).await, Err(BodyError::TooLarge(5)));
+        let pieces = || {
+            let pieces =
+                ["ab", "", "cde", "f"].map(|piece| Ok::<_, io::Error>(Frame::data(Bytes::from(piece))));
+            StreamBody::new(futures_util::stream::iter(pieces))
+        };
+        assert_eq!(read(pieces(), 6, idle).await.unwrap(), "abcdef");
+        assert_eq!(read(pieces(), 5, idle).await, Err(BodyError::TooLarge(5)));
     }
 }

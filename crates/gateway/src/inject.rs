@@ -12,8 +12,9 @@ use clawstaff_types::Secret;
 use clawstaff_vault::{Destination, ReleaseError, Vault};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use http_body_util::Full;
+use memchr::memmem;
 
-use crate::map::Call;
+use crate::{commit::PLACEHOLDER_MARK, map::Call};
 
 /// A request that carries the real credential. It can be sent once, and only by `forward`; nothing but
 /// [`inject`] makes one.
@@ -185,7 +186,7 @@ pub async fn inject(
     headers.insert(name, value);
     let mut request = Request::builder()
         .method(call.method)
-        .uri(format!("{}{}", call.link.base.url(), call.path_and_query))
+        .uri(call.link.base.uri(&call.path_and_query)?)
         .body(Full::new(call.body))?;
     *request.headers_mut() = headers;
     Ok(Credentialed {
@@ -252,9 +253,7 @@ fn travelling(sent: &HeaderMap, auth: &Auth) -> HeaderMap {
 
 /// Whether a value has the placeholder's shape, in whatever header.
 fn looks_like_a_credential(value: &HeaderValue, auth: &Auth) -> bool {
-    let marker = format!("{}placeholder-", auth.placeholder_prefix);
-    value
-        .as_bytes()
-        .windows(marker.len())
-        .any(|window| window == marker.as_bytes())
+    let (value, prefix) = (value.as_bytes(), auth.placeholder_prefix.as_bytes());
+    let before = |at: usize| value.get(..at).unwrap_or_default();
+    memmem::find_iter(value, PLACEHOLDER_MARK).any(|at| before(at).ends_with(prefix))
 }

@@ -41,6 +41,7 @@ mod mask;
 pub mod problem;
 pub mod shared;
 pub mod state;
+mod toolbox;
 pub mod waits;
 
 // the entrances of a cage

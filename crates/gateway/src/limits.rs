@@ -40,6 +40,9 @@ impl Limits {
     /// A place for a call of `claw`; `None` when none became free in time.
     pub(crate) async fn place(&self, claw: &ClawName) -> Option<Place> {
         let places = self.with(claw, |limit| Arc::clone(&limit.places));
+        if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+            return Some(Arc::new(place));
+        }
         let waited = tokio::time::timeout(PLACE_WAIT, places.acquire_owned()).await;
         waited.ok()?.ok().map(Arc::new)
     }

@@ -44,13 +44,17 @@ pub struct Call {
 impl Call {
     /// What is committed to, and kept if content is kept.
     pub(crate) fn framed(&self) -> Vec<u8> {
-        framed(&[
+        framed(&self.parts())
+    }
+
+    fn parts(&self) -> [&[u8]; 5] {
+        [
             self.method.as_str().as_bytes(),
             self.link.base.url().as_bytes(),
             self.path_and_query.as_bytes(),
             self.content_type.as_deref().unwrap_or_default().as_bytes(),
             &self.body,
-        ])
+        ]
     }
 
     /// What policy is asked about it.
@@ -175,9 +179,7 @@ fn assemble(key: &Commitment, link: Arc<Link>, mapped: Mapped, path: String, req
         body: request.body,
         digest: Digest::of(b""),
     };
-    let mut running = key.begin("request");
-    running.update(&call.framed());
-    call.digest = running.end();
+    call.digest = key.to("request", &call.parts());
     call
 }
 

@@ -9,10 +9,14 @@
 mod escape;
 mod forms;
 
-use std::ops::Range;
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::{Bytes, BytesMut};
-use clawstaff_types::Secret;
+use clawstaff_types::{ConnectionName, Secret};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use memchr::{memchr_iter, memmem};
 
@@ -23,17 +27,45 @@ const MASK: &[u8] = b"[masked]";
 /// Bytes of a whole body that are looked at together.
 const WINDOW: usize = 64 << 10;
 
+/// The spellings of the credentials in use, one for each connection: a credential is spelled out when it is another
+/// one than at the last call.
+#[derive(Debug, Default)]
+pub(crate) struct Masks(Mutex<HashMap<ConnectionName, Arc<Forms>>>);
+
+impl Masks {
+    /// What masks `secret`, the credential of `connection`.
+    pub(crate) fn of(&self, connection: &ConnectionName, secret: &Secret<String>) -> Mask {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = known.get(connection).filter(|forms| forms.are_of(secret));
+        let forms = same.map_or_else(|| Arc::new(Forms::of(secret)), Arc::clone);
+        known.insert(connection.clone(), Arc::clone(&forms));
+        drop(known);
+        Mask::with(forms)
+    }
+
+    /// Wipes the spellings of connections that are no more.
+    pub(crate) fn retain(&self, is_there: impl Fn(&ConnectionName) -> bool) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|connection, _| is_there(connection));
+    }
+}
+
 /// Masks one secret.
 #[derive(Debug)]
 pub(crate) struct Mask {
-    forms: Forms,
+    forms: Arc<Forms>,
     held: BytesMut,
 }
 
 impl Mask {
+    /// Masks a secret that is not one of a connection's calls.
     pub(crate) fn new(secret: &Secret<String>) -> Self {
+        Self::with(Arc::new(Forms::of(secret)))
+    }
+
+    fn with(forms: Arc<Forms>) -> Self {
         Self {
-            forms: Forms::of(secret.expose_secret()),
+            forms,
             held: BytesMut::new(),
         }
     }
@@ -109,7 +141,6 @@ impl Mask {
         let Some(lower) = self.forms.lower_case() else {
             return Vec::new();
         };
-        let lower = lower.expose_secret();
         let names = headers.keys();
         names
             .filter(|name| memmem::find(name.as_str().as_bytes(), lower).is_some())
@@ -120,13 +151,9 @@ impl Mask {
     /// Where the echoes are, in order, those that overlap as one.
     fn spans(&self, text: &[u8], decoded: Option<&Decoded>, last: bool) -> Vec<Range<usize>> {
         let mut found: Vec<Range<usize>> = Vec::new();
-        for form in self.forms.all() {
-            if form.len() <= text.len() {
-                found.extend(memmem::find_iter(text, form).map(|at| at..at + form.len()));
-            }
-            if let Some(decoded) = decoded {
-                found.extend(decoded.find(form, last));
-            }
+        self.forms.find(text, &mut |span| found.push(span));
+        if let Some(decoded) = decoded {
+            decoded.find(&self.forms, last, &mut |span| found.push(span));
         }
         found.sort_by_key(|span| (span.start, span.end));
         found.dedup_by(|next, kept| {

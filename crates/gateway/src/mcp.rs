@@ -1,10 +1,12 @@
 //! `/mcp`: the granted actions as tools of the Model Context Protocol, over streamable HTTP.
 //!
 //! Both revisions that clients speak are served (2026-07-28 without sessions, 2025-11-25 with them). The
-//! protocol is rmcp's; which tools there are is the policy's; a call walks the same line as any HTTP request. What
-//! MCP servers outside offer is served beside them ([`foreign`]), whichever of the revisions these speak.
+//! protocol is rmcp's, but for the commonest request ([`direct`]); which tools there are is the policy's; a call
+//! walks the same line as any HTTP request. What MCP servers outside offer is served beside them ([`foreign`]),
+//! whichever of the revisions these speak.
 
 pub(crate) mod definition;
+mod direct;
 mod foreign;
 mod reading;
 pub(crate) mod servers;
@@ -39,6 +41,7 @@ const STATELESS: HeaderValue = HeaderValue::from_static("2026-07-28");
 
 /// One cage's MCP server.
 pub(crate) struct Mcp {
+    tools: Tools,
     service: StreamableHttpService<Tools, LocalSessionManager>,
     sessions: Arc<LocalSessionManager>,
     body_wait: Duration,
@@ -60,8 +63,10 @@ impl Mcp {
             .with_json_response(true)
             .with_max_request_body_bytes(MAX_BODY)
             .with_cancellation_token(stop);
-        let service = StreamableHttpService::new(move || Ok(tools.clone()), Arc::clone(&sessions), config);
+        let offered = tools.clone();
+        let service = StreamableHttpService::new(move || Ok(offered.clone()), Arc::clone(&sessions), config);
         Self {
+            tools,
             service,
             sessions,
             body_wait: gateway.waits.body,
@@ -85,6 +90,11 @@ impl Mcp {
             Ok(body) => body,
             Err(error) => return Refusal::malformed(error.to_string()).into_response(),
         };
+        if let Some(call) = direct::tool_call(&parts, &body)
+            && let Some(result) = self.tools.own(call.params).await
+        {
+            return direct::answer(call.id, result);
+        }
         let answer = self
             .service
             .handle(Request::from_parts(parts, Full::new(body)))

@@ -112,7 +112,7 @@ impl ParseError {
 }
 
 /// Headers that may be there once at most.
-const SINGLE: [HeaderName; 7] = [
+static SINGLE: [HeaderName; 7] = [
     header::HOST,
     header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
@@ -183,9 +183,9 @@ fn method(method: &Method) -> Result<(), ParseError> {
 }
 
 fn headers(headers: &HeaderMap) -> Result<(), ParseError> {
-    for name in SINGLE {
-        if headers.get_all(&name).iter().nth(1).is_some() {
-            return Err(ParseError::Repeated(name));
+    for name in &SINGLE {
+        if headers.get_all(name).iter().nth(1).is_some() {
+            return Err(ParseError::Repeated(name.clone()));
         }
     }
     for name in OVERRIDES {

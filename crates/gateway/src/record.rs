@@ -86,7 +86,7 @@ pub(crate) fn about(who: &Who, call: &Call, kind: EventKind) -> Event {
     event.digests.insert("request".to_owned(), call.digest);
     let facts = [
         ("method", call.method.as_str().to_owned()),
-        ("host", call.link.base.authority()),
+        ("host", call.link.base.authority().to_owned()),
         ("request_bytes", call.body.len().to_string()),
     ];
     event
@@ -148,18 +148,16 @@ pub(crate) async fn intent(
             .facts
             .extend(facts.map(|(label, fact)| (label.to_owned(), fact)));
     }
-    let draft = Draft {
-        stream: who.stream(),
-        phase: Phase::Intent,
-        call: call.digest,
-        event: event.clone(),
-    };
-    let receipt = gateway.log.append(draft).await?;
+    let (stream, phase) = (who.stream(), Phase::Intent);
+    let receipt = gateway
+        .log
+        .append_event(stream.clone(), phase, call.digest, &event)
+        .await?;
     Ok(Intent {
         receipt,
         event,
         call: call.digest,
-        stream: who.stream(),
+        stream,
     })
 }
 

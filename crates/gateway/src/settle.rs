@@ -10,8 +10,8 @@ mod usage;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clawstaff_audit::{AppendError, Draft, Phase};
-use clawstaff_types::{Event, Outcome};
+use clawstaff_audit::{AppendError, Phase};
+use clawstaff_types::Outcome;
 use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 use hyper::body::Incoming;
 
@@ -32,6 +32,10 @@ use crate::{
 
 /// The largest answer that is kept whole before it is released, in bytes.
 const MAX_ANSWER: usize = 32 << 20;
+
+/// Goes with a whole answer: whether the tool did what it was asked to, by the connector's reading.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Succeeded(pub(crate) bool);
 
 /// A call under way: its intent is durable, its outcome is owed.
 #[derive(Debug)]
@@ -135,7 +139,7 @@ impl Settling {
     /// An answer came back: release it when its outcome is durable, or let it flow.
     pub(crate) async fn answered(self, answered: Answered) -> Result<Response<Body>, Stop> {
         let Answered { response, secret } = answered;
-        let mut mask = Mask::new(&secret);
+        let mut mask = self.gateway.masks.of(self.question.link.name(), &secret);
         let (mut head, body) = response.into_parts();
         let streamed = is_event_stream(&head.headers);
         let encoded = is_encoded(&head.headers);
@@ -147,7 +151,8 @@ impl Settling {
             let body = stream::flow(self, head.status, body, mask);
             return Ok(Response::from_parts(head, body));
         }
-        let body = self.whole(head.status, body, &mut mask, encoded).await?;
+        let (body, succeeded) = self.whole(head.status, body, &mut mask, encoded).await?;
+        head.extensions.insert(Succeeded(succeeded));
         Ok(Response::from_parts(head, full(body)))
     }
 
@@ -157,7 +162,7 @@ impl Settling {
         body: Incoming,
         mask: &mut Mask,
         encoded: bool,
-    ) -> Result<Bytes, Stop> {
+    ) -> Result<(Bytes, bool), Stop> {
         let read = body::read(body, MAX_ANSWER, self.gateway.waits.piece).await;
         let bytes = match read {
             Ok(bytes) => mask.body(bytes),
@@ -220,7 +225,7 @@ impl Settling {
                 "The answer cannot be released",
                 "the service compressed its answer although that was not asked for; the call took effect",
             ))),
-            Ok(()) => Ok(bytes),
+            Ok(()) => Ok((bytes, summary.succeeded)),
         }
     }
 
@@ -241,18 +246,16 @@ impl Settling {
         facts: Vec<(&'static str, String)>,
         response: Option<clawstaff_types::Digest>,
     ) -> Result<(), AppendError> {
-        let Some(intent) = self.owed.take() else {
+        let Some(mut intent) = self.owed.take() else {
             return Ok(());
         };
-        let mut event = intent.event.clone();
-        event.outcome = Some(outcome);
-        event
-            .facts
-            .extend(facts.into_iter().map(|(label, fact)| (label.to_owned(), fact)));
+        intent.event.outcome = Some(outcome);
+        let facts = facts.into_iter().map(|(label, fact)| (label.to_owned(), fact));
+        intent.event.facts.extend(facts);
         if let Some(digest) = response {
-            event.digests.insert("response".to_owned(), digest);
+            intent.event.digests.insert("response".to_owned(), digest);
         }
-        append_outcome(&self.gateway, intent, event).await
+        append_outcome(&self.gateway, intent).await
     }
 }
 
@@ -265,29 +268,28 @@ impl Drop for Settling {
                 drop(spend);
             }
         }
-        let (Some(intent), Ok(runtime)) = (self.owed.take(), tokio::runtime::Handle::try_current()) else {
+        let (Some(mut intent), Ok(runtime)) = (self.owed.take(), tokio::runtime::Handle::try_current())
+        else {
             return;
         };
         let gateway = Arc::clone(&self.gateway);
         runtime.spawn(async move {
-            let mut event = intent.event.clone();
+            let event = &mut intent.event;
             event.outcome = Some(Outcome::Unknown);
             event.facts.insert("error".to_owned(), "abandoned".to_owned());
-            let _the_log_itself_reports_it = append_outcome(&gateway, intent, event).await;
+            let _the_log_itself_reports_it = append_outcome(&gateway, intent).await;
         });
     }
 }
 
-async fn append_outcome(gateway: &Gateway, intent: Intent, event: Event) -> Result<(), AppendError> {
-    let draft = Draft {
-        stream: intent.stream,
-        phase: Phase::Outcome {
-            of: intent.receipt.index(),
-        },
-        call: intent.call,
-        event,
+async fn append_outcome(gateway: &Gateway, intent: Intent) -> Result<(), AppendError> {
+    let phase = Phase::Outcome {
+        of: intent.receipt.index(),
     };
-    let appended = gateway.log.append(draft).await.map(drop);
+    let appending = gateway
+        .log
+        .append_event(intent.stream, phase, intent.call, &intent.event);
+    let appended = appending.await.map(drop);
     if let Err(error) = &appended {
         tracing::error!(error = chain(error), "an outcome could not be recorded");
     }
@@ -339,7 +341,7 @@ fn is_encoded(headers: &HeaderMap) -> bool {
 }
 
 /// Headers of an answer that are between two hops or would speak for the service's own site.
-const DROPPED: [HeaderName; 13] = [
+static DROPPED: [HeaderName; 13] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
     header::CONTENT_ENCODING,

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -26,6 +27,7 @@ use crate::{
     honeytoken::Honeytokens,
     inbox::Inbox,
     limits::Limits,
+    mask::Masks,
     mcp::Servers,
     sinks::Board,
     state::{State, StateError},
@@ -108,6 +110,7 @@ pub struct Gateway {
     pub(crate) upstream: Upstream,
     pub(crate) budgets: Budgets,
     pub(crate) limits: Limits,
+    pub(crate) masks: Masks,
     pub(crate) honeytokens: Honeytokens,
     pub(crate) commitments: Commitments,
     pub(crate) subjects: Subjects,
@@ -155,6 +158,7 @@ impl Gateway {
             upstream,
             budgets: Budgets::default(),
             limits: Limits::default(),
+            masks: Masks::default(),
             honeytokens: Honeytokens::default(),
             commitments: Commitments::new(parts.keys_dir.join("commit")),
             subjects: Subjects::open(&parts.keys_dir)?,
@@ -176,6 +180,17 @@ impl Gateway {
     /// # Errors
     /// When the state does not compile, or its revision is not above the one in force.
     pub async fn adopt(self: &Arc<Self>, wanted: GatewayState) -> Result<(), StateError> {
+        // Not on a thread that serves calls: a great many grants take their time to compile and to be let go of.
+        let gateway = Arc::clone(self);
+        let swapped = tokio::task::spawn_blocking(move || gateway.put_in_force(wanted)).await;
+        swapped.unwrap_or(Err(StateError::Abandoned))?;
+        crate::doors::reconcile(self).await;
+        approvals::attend(self).await;
+        Ok(())
+    }
+
+    /// Compiles a state and swaps it for the one in force.
+    fn put_in_force(&self, wanted: GatewayState) -> Result<(), StateError> {
         let next = State::compile(wanted)?;
         let now = self.state.load().revision();
         if next.revision() <= now {
@@ -186,11 +201,24 @@ impl Gateway {
         }
         let revision = next.revision();
         self.budgets.keep_grants(|id| next.budget_of(id).is_some());
-        self.state.store(Arc::new(next));
+        let before = self.state.swap(Arc::new(next));
         self.revisions.send_replace(revision);
-        crate::doors::reconcile(self).await;
-        approvals::attend(self).await;
+        let state = self.state.load();
+        self.masks.retain(|connection| state.link(connection).is_some());
+        // Whoever lets go of a state last frees it, and that should be no call. Without a thread it is this one.
+        let thread = std::thread::Builder::new().name("old-state".to_owned());
+        let _detached = thread.spawn(move || let_go(&before));
         Ok(())
+    }
+}
+
+/// Waits, within reason, until nobody else holds a state.
+fn let_go(state: &Arc<State>) {
+    for _ in 0..200 {
+        if Arc::strong_count(state) == 1 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -17,7 +17,10 @@ use clawstaff_types::{
 };
 use jiff::Timestamp;
 
-use crate::base::{Base, BaseError};
+use crate::{
+    base::{Base, BaseError},
+    toolbox::Toolbox,
+};
 
 /// The desired state in force.
 #[derive(Debug)]
@@ -26,9 +29,9 @@ pub struct State {
     policy: Policy,
     links: BTreeMap<ConnectionName, Arc<Link>>,
     claws: HashMap<ClawName, GatewayClaw>,
-    grants: HashMap<ClawName, Vec<Grant>>,
     /// What may be spent under grants, of those that say so.
     budgets: HashMap<GrantId, Budget>,
+    tools: Toolbox,
 }
 
 /// A connection together with its connector.
@@ -104,6 +107,9 @@ pub enum StateError {
         /// Why.
         source: BaseError,
     },
+    /// The compiling thread ended in a panic.
+    #[error("compiling the state was abandoned")]
+    Abandoned,
     /// A state that is not newer than the one in force.
     #[error("state revision {offered} is not above {in_force}, the one in force")]
     Stale {
@@ -136,8 +142,16 @@ impl State {
     ///
     /// # Errors
     /// When any part of it is unsound; see [`StateError`].
-    pub fn compile(raw: GatewayState) -> Result<Self, StateError> {
-        let policy = Policy::compile(raw.revision, &raw.grants, &raw.guardrails).map_err(|source| {
+    pub fn compile(mut raw: GatewayState) -> Result<Self, StateError> {
+        let limited = raw
+            .grants
+            .iter()
+            .filter(|grant| !grant.conditions.budget.is_unlimited());
+        let budgets = limited.map(|grant| (grant.id.clone(), grant.conditions.budget.clone()));
+        let budgets = budgets.collect();
+        // The policy alone holds the grants: there may be a million of them.
+        let grants = std::mem::take(&mut raw.grants).into();
+        let policy = Policy::of_shared(raw.revision, grants, &raw.guardrails).map_err(|source| {
             StateError::Policy {
                 revision: raw.revision,
                 source,
@@ -151,22 +165,13 @@ impl State {
                 return Err(StateError::Duplicate { what: "claws", name });
             }
         }
-        let mut grants: HashMap<ClawName, Vec<Grant>> = HashMap::new();
-        for grant in &raw.grants {
-            grants.entry(grant.claw.clone()).or_default().push(grant.clone());
-        }
-        let limited = raw
-            .grants
-            .iter()
-            .filter(|grant| !grant.conditions.budget.is_unlimited());
-        let budgets = limited.map(|grant| (grant.id.clone(), grant.conditions.budget.clone()));
         Ok(Self {
-            budgets: budgets.collect(),
+            budgets,
+            tools: Toolbox::of(links.values()),
             raw,
             policy,
             links,
             claws,
-            grants,
         })
     }
 
@@ -175,7 +180,7 @@ impl State {
         self.raw.revision
     }
 
-    /// What it was compiled from.
+    /// What it was compiled from, but for the grants: those are the policy's.
     pub const fn raw(&self) -> &GatewayState {
         &self.raw
     }
@@ -203,6 +208,11 @@ impl State {
     /// All connections, in the order of their names.
     pub fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
         self.links.values()
+    }
+
+    /// The tools of all connections.
+    pub(crate) const fn tools(&self) -> &Toolbox {
+        &self.tools
     }
 
     /// The connection that a Claw's model lives at.
@@ -240,14 +250,12 @@ impl State {
 
     /// Whether a Claw still holds any of these grants.
     pub(crate) fn holds_any(&self, claw: &ClawName, ids: &[GrantId]) -> bool {
-        let held = self.grants.get(claw);
-        held.is_some_and(|held| held.iter().any(|grant| ids.contains(&grant.id)))
+        self.policy.grants_of(claw).any(|grant| ids.contains(&grant.id))
     }
 
     fn live_grants(&self, claw: &ClawName, now: Timestamp) -> impl Iterator<Item = &Grant> {
-        let all = self.grants.get(claw).map(Vec::as_slice).unwrap_or_default();
-        all.iter()
-            .filter(move |grant| grant.expires.is_none_or(|end| now < end))
+        let all = self.policy.grants_of(claw);
+        all.filter(move |grant| grant.expires.is_none_or(|end| now < end))
     }
 }
 

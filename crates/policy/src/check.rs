@@ -74,11 +74,11 @@ impl Policy {
             on_behalf_of: None,
             assumed: String::new(),
         });
-        let places = self.claws.get(question.claw).map(|claw| claw.grants.as_slice());
+        let places = self.claws.get(question.claw).map(|claw| &*claw.grants);
         let held = places
             .unwrap_or_default()
             .iter()
-            .filter_map(|place| self.grants.get(*place));
+            .filter_map(|place| self.grants.get(crate::at(*place)));
         let speaking = held.filter(|grant| {
             question.connections.contains(&grant.connection)
                 && grant

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use crate::{
     hours::Hours,
     slice::{Builder, Link, Slices, link_one},
+    table::{Row, Table, is_plain},
     translate::Shape,
     words::Words,
 };
@@ -58,14 +59,14 @@ pub enum CompileError {
 pub(crate) struct ClawPolicies {
     pub(crate) connections: HashMap<ConnectionName, ConnectionPolicies>,
     /// Places of its grants in the policy's list.
-    pub(crate) grants: Vec<usize>,
+    pub(crate) grants: Box<[u32]>,
 }
 
 /// The grants of one Claw on one connection.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionPolicies {
-    pub(crate) allow: Slices,
-    pub(crate) ask: Slices,
+    pub(crate) allow: Permitting,
+    pub(crate) ask: Permitting,
     pub(crate) spoken_of: SpokenOf,
 }
 
@@ -99,6 +100,33 @@ impl SpokenOf {
     }
 }
 
+/// Grants of one mode: those that the table speaks for, and those that Cedar does.
+#[derive(Debug, Default)]
+pub(crate) struct Permitting {
+    pub(crate) table: Table,
+    pub(crate) slices: Slices,
+}
+
+/// Who decides about grants without conditions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plain {
+    /// The table.
+    ByTable,
+    /// Cedar, as about all others: what the table is held against.
+    #[cfg(test)]
+    ByCedar,
+}
+
+impl Plain {
+    fn takes(self, grant: &Grant) -> bool {
+        match self {
+            Self::ByTable => is_plain(grant),
+            #[cfg(test)]
+            Self::ByCedar => false,
+        }
+    }
+}
+
 /// What [`compile`] makes.
 #[derive(Debug)]
 pub(crate) struct Compiled {
@@ -108,11 +136,15 @@ pub(crate) struct Compiled {
     pub(crate) templates: Vec<Template>,
 }
 
-pub(crate) fn compile(grants: &[Grant], guardrails: &[Guardrail]) -> Result<Compiled, CompileError> {
+pub(crate) fn compile(
+    grants: &[Grant],
+    guardrails: &[Guardrail],
+    plain: Plain,
+) -> Result<Compiled, CompileError> {
     let words = Words::new().map_err(CompileError::Cedar)?;
     let mut shapes = Shapes::default();
     let guardrails = index_guardrails(guardrails, &mut shapes)?;
-    let claws = index_grants(grants, &mut shapes)?;
+    let claws = index_grants(grants, &mut shapes, plain)?;
     let templates = shapes.validated(&words)?;
     Ok(Compiled {
         words,
@@ -195,50 +227,94 @@ fn index_guardrails(guardrails: &[Guardrail], shapes: &mut Shapes) -> Result<Sli
     Ok(index.build())
 }
 
-/// The grants of a Claw on a connection while they are collected.
+/// The grants of a Claw while they are collected.
 #[derive(Debug, Default)]
-struct Collected {
-    allow: Builder,
-    ask: Builder,
+struct Collected<'a> {
+    grants: Vec<u32>,
+    connections: HashMap<&'a ConnectionName, OnConnection>,
+}
+
+/// Its grants on one connection.
+#[derive(Debug, Default)]
+struct OnConnection {
+    allow: OfMode,
+    ask: OfMode,
     spoken_of: SpokenOf,
+}
+
+#[derive(Debug, Default)]
+struct OfMode {
+    rows: Vec<Row>,
+    slices: Builder,
+}
+
+impl OfMode {
+    fn build(self) -> Permitting {
+        Permitting {
+            table: Table::new(self.rows),
+            slices: self.slices.build(),
+        }
+    }
 }
 
 fn index_grants(
     grants: &[Grant],
     shapes: &mut Shapes,
+    plain: Plain,
 ) -> Result<HashMap<ClawName, ClawPolicies>, CompileError> {
-    let mut seen = HashSet::new();
-    let mut claws: HashMap<ClawName, ClawPolicies> = HashMap::new();
-    let mut collected: HashMap<(&ClawName, &ConnectionName), Collected> = HashMap::new();
+    let mut seen = HashSet::with_capacity(grants.len());
+    let mut claws: HashMap<&ClawName, Collected<'_>> = HashMap::new();
     for (at, grant) in grants.iter().enumerate() {
         if !seen.insert(&grant.id) {
             return Err(CompileError::DuplicateGrant(grant.id.clone()));
         }
         check_grant(grant)?;
-        claws.entry(grant.claw.clone()).or_default().grants.push(at);
-        let of_connection = collected.entry((&grant.claw, &grant.connection)).or_default();
-        let link = Link {
-            template: shapes.place(Shape::of_grant(grant))?,
-            place: place(at)?,
-        };
-        let index = match grant.mode {
+        let place = place(at)?;
+        let of_claw = claws.entry(&grant.claw).or_default();
+        of_claw.grants.push(place);
+        let of_connection = of_claw.connections.entry(&grant.connection).or_default();
+        let of_mode = match grant.mode {
             Mode::Allow => &mut of_connection.allow,
             Mode::Ask => &mut of_connection.ask,
         };
-        index.add(link, &grant.actions, &grant.resources);
+        if plain.takes(grant) {
+            // Cedar need not be asked about it, but must be able to say it: that is how a grant is validated.
+            let _said = shapes.place(without_its_instant(Shape::of_grant(grant)))?;
+            of_mode.rows.extend(Table::rows(grant, place));
+        } else {
+            let template = shapes.place(Shape::of_grant(grant))?;
+            let link = Link { template, place };
+            of_mode.slices.add(link, &grant.actions, &grant.resources);
+        }
         let added = of_connection.spoken_of.add(&grant.conditions);
         added.map_err(|why| refused(grant, why))?;
     }
-    for ((claw, connection), of_connection) in collected {
-        let policies = ConnectionPolicies {
-            allow: of_connection.allow.build(),
-            ask: of_connection.ask.build(),
-            spoken_of: of_connection.spoken_of,
-        };
-        let claw = claws.entry(claw.clone()).or_default();
-        claw.connections.insert(connection.clone(), policies);
+    Ok(claws.into_iter().map(of_claw).collect())
+}
+
+/// One shape for all grants that end, whenever they do.
+fn without_its_instant(mut shape: Shape) -> Shape {
+    match &mut shape {
+        Shape::Grant { expires, .. } => *expires = expires.map(|_| Timestamp::UNIX_EPOCH),
+        Shape::Guardrail { .. } => {}
     }
-    Ok(claws)
+    shape
+}
+
+fn of_claw((claw, collected): (&ClawName, Collected<'_>)) -> (ClawName, ClawPolicies) {
+    let connections = collected.connections.into_iter().map(|(connection, of)| {
+        let policies = ConnectionPolicies {
+            allow: of.allow.build(),
+            ask: of.ask.build(),
+            spoken_of: of.spoken_of,
+        };
+        (connection.clone(), policies)
+    });
+    let policies = ClawPolicies {
+        connections: connections.collect(),
+        grants: collected.grants.into(),
+    };
+    (claw.clone(), policies)
 }
 
 fn refused(grant: &Grant, why: String) -> CompileError {

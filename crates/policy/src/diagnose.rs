@@ -5,11 +5,13 @@
 
 use std::collections::BTreeSet;
 
-use clawstaff_types::{Access, Conditions, Grant, GrantId, GuardrailName, ResourcePattern, Window};
+use clawstaff_types::{Access, Conditions, Grant, GrantId, GuardrailName, Window};
 
 use crate::{
+    at,
     call::Call,
     compile::ClawPolicies,
+    table::{covers, is_expired},
     verdict::{Denial, DenialReason},
 };
 
@@ -39,7 +41,8 @@ pub(crate) fn why_not(call: &Call<'_>, claw: Option<&ClawPolicies>, all: &[Grant
         let text = format!("no grants are known for Claw `{}`", call.claw);
         return denial(DenialReason::UnknownClaw, Vec::new(), Vec::new(), text);
     };
-    let grants: Vec<&Grant> = claw.grants.iter().filter_map(|place| all.get(*place)).collect();
+    let held = claw.grants.iter().filter_map(|place| all.get(at(*place)));
+    let grants: Vec<&Grant> = held.collect();
     let open: BTreeSet<&str> = claw
         .connections
         .get(call.connection)
@@ -86,28 +89,6 @@ pub(crate) fn why_not(call: &Call<'_>, claw: Option<&ClawPolicies>, all: &[Grant
     }
     let text = format!("no grant allows {}{}", what(call), hint(call, &grants));
     denial(DenialReason::NoGrant, Vec::new(), Vec::new(), text)
-}
-
-fn covers(grant: &Grant, call: &Call<'_>) -> bool {
-    grant.connection == *call.connection
-        && grant.actions.iter().any(|pattern| pattern.matches(call.action))
-        && grant.resources.iter().any(|pattern| reaches(pattern, call))
-}
-
-fn reaches(pattern: &ResourcePattern, call: &Call<'_>) -> bool {
-    match pattern {
-        ResourcePattern::Any => true,
-        ResourcePattern::Kind(_) | ResourcePattern::Below(..) | ResourcePattern::Exactly(_) => {
-            call.resources.iter().any(|resource| pattern.matches(resource))
-        }
-    }
-}
-
-fn is_expired(grant: &Grant, call: &Call<'_>) -> bool {
-    let now = call.now.as_microsecond();
-    grant
-        .expires
-        .is_some_and(|expires| now >= expires.as_microsecond())
 }
 
 fn holds(conditions: &Conditions, call: &Call<'_>) -> bool {

@@ -12,7 +12,8 @@
 //!
 //! The rules are Cedar policies (see `docs/adr/0004-cedar-under-the-grants.md`), validated against
 //! `policies/schema.cedarschema`; what this crate adds is the translation ([`cedar_text`] shows it), an index
-//! that puts only the few policies to Cedar that can speak of a call, and the words of a denial.
+//! that puts only the few policies to Cedar that can speak of a call, a table that answers for the grants without
+//! conditions in Cedar's stead, and the words of a denial.
 //!
 //! There is no clock, no IO and no HTTP in here: the same policy and the same call give the same verdict.
 
@@ -23,19 +24,21 @@ mod compile;
 mod diagnose;
 mod hours;
 mod slice;
+mod table;
 mod translate;
 mod verdict;
 mod words;
 
-use std::{cell::OnceCell, collections::HashMap};
+use std::{cell::OnceCell, collections::HashMap, sync::Arc};
 
 pub use approval::{Approval, Approved, NotApproved};
 pub use call::Call;
 pub use check::{Answer, Question};
 use clawstaff_types::{ClawName, Grant, GrantId, Guardrail, GuardrailName};
 pub use compile::CompileError;
-use compile::{ClawPolicies, Compiled, ConnectionPolicies, SpokenOf};
+use compile::{ClawPolicies, Compiled, ConnectionPolicies, Permitting, Plain, SpokenOf};
 use slice::{Findings, Slices};
+use table::ScopeHash;
 pub use translate::cedar_text;
 pub use verdict::{Denial, DenialReason, Held, Permit, Verdict};
 use words::{Asked, scopes};
@@ -47,7 +50,7 @@ use words::{Asked, scopes};
 pub struct Policy {
     version: u64,
     words: words::Words,
-    grants: Vec<Grant>,
+    grants: Arc<[Grant]>,
     claws: HashMap<ClawName, ClawPolicies>,
     guardrails: Slices,
     rails: Vec<GuardrailName>,
@@ -61,16 +64,33 @@ impl Policy {
     /// When a grant or guardrail is not one that could be enforced as it reads: see [`CompileError`]. Nothing
     /// is left out silently; the caller keeps its last good policy.
     pub fn compile(version: u64, grants: &[Grant], rails: &[Guardrail]) -> Result<Self, CompileError> {
+        Self::of_shared(version, grants.into(), rails)
+    }
+
+    /// [`Policy::compile`] of grants that others hold as well: there may be a million of them.
+    ///
+    /// # Errors
+    /// As [`Policy::compile`].
+    pub fn of_shared(version: u64, grants: Arc<[Grant]>, rails: &[Guardrail]) -> Result<Self, CompileError> {
+        Self::with(version, grants, rails, Plain::ByTable)
+    }
+
+    fn with(
+        version: u64,
+        grants: Arc<[Grant]>,
+        rails: &[Guardrail],
+        plain: Plain,
+    ) -> Result<Self, CompileError> {
         let Compiled {
             words,
             claws,
             guardrails,
             templates,
-        } = compile::compile(grants, rails)?;
+        } = compile::compile(&grants, rails, plain)?;
         Ok(Self {
             version,
             words,
-            grants: grants.to_vec(),
+            grants,
             claws,
             guardrails,
             rails: rails.iter().map(|rail| rail.name.clone()).collect(),
@@ -88,12 +108,18 @@ impl Policy {
         self.claws.contains_key(claw)
     }
 
+    /// The grants that `claw` holds, in the order in which they were given.
+    pub fn grants_of(&self, claw: &ClawName) -> impl Iterator<Item = &Grant> {
+        let places = self.claws.get(claw).map(|claw| &*claw.grants);
+        let places = places.unwrap_or_default().iter();
+        places.filter_map(|place| self.grants.get(at(*place)))
+    }
+
     /// Decides one call. Pure; microseconds.
     pub fn decide(&self, call: &Call<'_>) -> Verdict {
-        let scopes = scopes(call.resources);
         let claw = self.claws.get(call.claw);
         let connection = claw.and_then(|claw| claw.connections.get(call.connection));
-        let asking = Asking::new(self, call, &scopes, connection.map(|one| &one.spoken_of));
+        let asking = Asking::new(self, call, connection.map(|one| &one.spoken_of));
         match asking.decide(connection) {
             Ok(Some(verdict)) => verdict,
             Ok(None) => Verdict::Deny(diagnose::why_not(call, claw, &self.grants)),
@@ -132,23 +158,18 @@ fn at(place: u32) -> usize {
 struct Asking<'a> {
     policy: &'a Policy,
     call: &'a Call<'a>,
-    scopes: &'a [String],
     spoken_of: Option<&'a SpokenOf>,
+    scopes: OnceCell<Vec<String>>,
     asked: OnceCell<Result<Asked, String>>,
 }
 
 impl<'a> Asking<'a> {
-    const fn new(
-        policy: &'a Policy,
-        call: &'a Call<'a>,
-        scopes: &'a [String],
-        spoken_of: Option<&'a SpokenOf>,
-    ) -> Self {
+    const fn new(policy: &'a Policy, call: &'a Call<'a>, spoken_of: Option<&'a SpokenOf>) -> Self {
         Self {
             policy,
             call,
-            scopes,
             spoken_of,
+            scopes: OnceCell::new(),
             asked: OnceCell::new(),
         }
     }
@@ -164,21 +185,33 @@ impl<'a> Asking<'a> {
         let Some(connection) = connection else {
             return Ok(None);
         };
-        let allowing = policy.grants_at(&self.ask(&connection.allow, Some(call.claw))?);
+        let scopes = ScopeHash::all(call.resources);
+        let allowing = self.permitting(&connection.allow, &scopes)?;
         if !allowing.is_empty() {
             return Ok(Some(Verdict::Allow(Permit::new(call, allowing, policy.version))));
         }
-        let asking = policy.grants_at(&self.ask(&connection.ask, Some(call.claw))?);
+        let asking = self.permitting(&connection.ask, &scopes)?;
         if !asking.is_empty() {
             return Ok(Some(Verdict::Ask(Held::new(call, asking, policy.version))));
         }
         Ok(None)
     }
 
+    /// The grants of one mode that permit the call.
+    fn permitting(&self, of_mode: &Permitting, scopes: &[ScopeHash]) -> Result<Vec<GrantId>, String> {
+        let mut findings = self.ask(&of_mode.slices, Some(self.call.claw))?;
+        let by_table = of_mode.table.permitting(&self.policy.grants, self.call, scopes);
+        findings.places.extend(by_table);
+        Ok(self.policy.grants_at(&findings))
+    }
+
     /// Puts every policy of an index that can speak of the call to Cedar.
     fn ask(&self, slices: &Slices, claw: Option<&ClawName>) -> Result<Findings, String> {
         let mut findings = Findings::default();
-        for slice in slices.that_speak_of(self.scopes, self.call.action) {
+        if !slices.speak_of_action(self.call.action) {
+            return Ok(findings);
+        }
+        for slice in slices.that_speak_of(self.scopes(), self.call.action) {
             let asked = self.asked().as_ref().map_err(Clone::clone)?;
             slice.ask(
                 &self.policy.words,
@@ -191,8 +224,12 @@ impl<'a> Asking<'a> {
         Ok(findings)
     }
 
+    fn scopes(&self) -> &[String] {
+        self.scopes.get_or_init(|| scopes(self.call.resources))
+    }
+
     fn asked(&self) -> &Result<Asked, String> {
-        let say = || Asked::new(&self.policy.words, self.call, self.scopes, self.spoken_of);
+        let say = || Asked::new(&self.policy.words, self.call, self.scopes(), self.spoken_of);
         self.asked.get_or_init(say)
     }
 }

@@ -96,6 +96,11 @@ impl Builder {
 }
 
 impl Slices {
+    /// Whether any of the slices can speak of an action, on whatever resource.
+    pub(crate) fn speak_of_action(&self, action: &ActionId) -> bool {
+        self.0.iter().any(|slice| slice.action.can_be(action))
+    }
+
     /// The slices whose policies can speak of a call.
     pub(crate) fn that_speak_of<'a>(
         &'a self,

@@ -132,8 +132,8 @@ impl std::str::FromStr for EventKind {
 }
 
 /// Who acted. Text form: `member:uid-1000`, `claw:support-triage`, `system:runner`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Actor {
     /// A person or token.
     Member(MemberId),
@@ -165,6 +165,12 @@ impl TryFrom<String> for Actor {
             "system" if !name.is_empty() => Ok(Self::System(name.to_owned())),
             _ => Err(refuse()),
         }
+    }
+}
+
+impl Serialize for Actor {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

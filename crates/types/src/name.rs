@@ -3,9 +3,10 @@
 //! A name is checked once, when it is parsed; after that it is safe in a path segment, a log line, a Cedar
 //! entity id and a shell argument. Patterns are what grants and guardrails may say instead of one name.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, marker::PhantomData, str::FromStr};
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use smol_str::SmolStr;
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,13 +42,28 @@ fn is_label(text: &str) -> bool {
         && bytes.iter().all(|b| alnum(b) || *b == b'-')
 }
 
-/// Gives a newtype over `String` its parsing, printing and serde, all through one check.
+/// Reads a name from the text where it stands.
+pub(crate) struct FromText<T>(pub(crate) PhantomData<T>);
+
+impl<T: FromStr<Err = NameError>> de::Visitor<'_> for FromText<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+/// Gives a newtype over a short string its parsing, printing and serde, all through one check. Names are copied more
+/// often than anything else, so up to 23 bytes they stand in the value itself, and longer ones are shared.
 macro_rules! checked_name {
     ($(#[$doc:meta])* $name:ident, $what:literal, $rule:expr, $check:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-        #[serde(try_from = "String")]
-        pub struct $name(String);
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(smol_str::SmolStr);
 
         impl $name {
             /// The name as text.
@@ -67,11 +83,21 @@ macro_rules! checked_name {
             }
         }
 
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(crate::name::FromText(std::marker::PhantomData))
+            }
+        }
+
         impl FromStr for $name {
             type Err = NameError;
 
             fn from_str(text: &str) -> Result<Self, NameError> {
-                Self::try_from(text.to_owned())
+                if Self::is_one(text) {
+                    Ok(Self(text.into()))
+                } else {
+                    Err(NameError::new($what, text, $rule))
+                }
             }
         }
 
@@ -79,17 +105,13 @@ macro_rules! checked_name {
             type Error = NameError;
 
             fn try_from(text: String) -> Result<Self, NameError> {
-                if Self::is_one(&text) {
-                    Ok(Self(text))
-                } else {
-                    Err(NameError::new($what, &text, $rule))
-                }
+                text.parse()
             }
         }
 
         impl From<$name> for String {
             fn from(name: $name) -> Self {
-                name.0
+                name.0.into()
             }
         }
 
@@ -107,6 +129,24 @@ macro_rules! checked_name {
     };
 }
 pub(crate) use checked_name;
+
+/// Gives a type with a text form its serde: the text as it prints, read through its one parser.
+macro_rules! serde_as_text {
+    ($($name:ident),*) => { $(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(FromText(PhantomData))
+            }
+        }
+    )* };
+}
+serde_as_text!(ActionId, ActionPattern, ResourceRef, ResourcePattern);
 
 checked_name!(
     /// The name of a Claw, unique in its organization.
@@ -162,11 +202,10 @@ fn is_action_name(text: &str) -> bool {
 }
 
 /// One thing that can be done with a tool: `slack:messages.read`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ActionId {
     connector: ConnectorId,
-    name: String,
+    name: SmolStr,
 }
 
 impl ActionId {
@@ -178,7 +217,7 @@ impl ActionId {
         if is_action_name(name) {
             Ok(Self {
                 connector,
-                name: name.to_owned(),
+                name: name.into(),
             })
         } else {
             Err(NameError::new("action name", name, ACTION_RULE))
@@ -239,11 +278,10 @@ impl fmt::Debug for ActionId {
 /// Text form: `messages.read`, `issues.*`, `*.write`, `*`, each optionally prefixed with `connector:`. A `*`
 /// stands for any run of characters of the action's name, the dots included. Without a prefix the pattern
 /// speaks of the connection's own connector (grants) or of every connector (guardrails).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ActionPattern {
     connector: Option<ConnectorId>,
-    name: String,
+    name: SmolStr,
 }
 
 impl ActionPattern {
@@ -307,7 +345,7 @@ impl FromStr for ActionPattern {
         if is_action_name(&literal) {
             Ok(Self {
                 connector,
-                name: name.to_owned(),
+                name: name.into(),
             })
         } else {
             Err(NameError::new(
@@ -359,11 +397,10 @@ fn is_resource_id(id: &str) -> bool {
 ///
 /// The id is the tool's own, at most 256 printable ASCII characters; `/` expresses the tool's own hierarchy
 /// in the id where it has one (`repo:acme/site`).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceRef {
     kind: ResourceKind,
-    id: String,
+    id: SmolStr,
 }
 
 impl ResourceRef {
@@ -373,10 +410,7 @@ impl ResourceRef {
     /// When the id is empty, longer than 256 bytes, or holds a space, a control character or a `*`.
     pub fn new(kind: ResourceKind, id: &str) -> Result<Self, NameError> {
         if is_resource_id(id) {
-            Ok(Self {
-                kind,
-                id: id.to_owned(),
-            })
+            Ok(Self { kind, id: id.into() })
         } else {
             Err(NameError::new("resource", id, RESOURCE_RULE))
         }
@@ -432,15 +466,14 @@ impl fmt::Debug for ResourceRef {
 
 /// Which resources a grant or guardrail speaks of: one resource, all of one kind (`channel:*`), everything
 /// below an owner (`repo:acme/*`), or any (`*`).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ResourcePattern {
     /// Any resource, and actions that touch none.
     Any,
     /// Every resource of this kind.
     Kind(ResourceKind),
     /// Resources of this kind whose id starts with this text, which ends in `/`.
-    Below(ResourceKind, String),
+    Below(ResourceKind, SmolStr),
     /// Exactly this one.
     Exactly(ResourceRef),
 }
@@ -474,7 +507,7 @@ impl FromStr for ResourcePattern {
         match id.strip_suffix('*') {
             Some("") => Ok(Self::Kind(kind)),
             Some(prefix) if prefix.ends_with('/') && is_resource_id(prefix) => {
-                Ok(Self::Below(kind, prefix.to_owned()))
+                Ok(Self::Below(kind, prefix.into()))
             }
             Some(_) => Err(NameError::new("resource pattern", text, rule)),
             None => Ok(Self::Exactly(ResourceRef::new(kind, id)?)),

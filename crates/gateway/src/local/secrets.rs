@@ -275,6 +275,8 @@ async fn recorded(
             )
         })?;
     let done = change();
+    // What was made of the old value goes with it.
+    local.gateway.masks.retain(|_| false);
     event.outcome = Some(if done.is_ok() {
         Outcome::Succeeded
     } else {

@@ -5,7 +5,9 @@
 
 use std::ops::Range;
 
-use memchr::{memchr2, memmem};
+use memchr::memchr2;
+
+use super::forms::Forms;
 
 /// A text with its escapes undone.
 #[derive(Debug)]
@@ -51,13 +53,15 @@ impl Decoded {
         Some(decoded)
     }
 
-    /// Where `form` is, in the text as it was. What may still turn out to be an escape counts only at the `last`.
-    pub(super) fn find(&self, form: &[u8], last: bool) -> Vec<Range<usize>> {
+    /// Where `forms` are, in the text as it was. What may still turn out to be an escape counts only at the `last`.
+    pub(super) fn find(&self, forms: &Forms, last: bool, found: &mut impl FnMut(Range<usize>)) {
         let until = if last { self.bytes.len() } else { self.finished };
         let text = self.bytes.get(..until).unwrap_or_default();
-        memmem::find_iter(text, form)
-            .filter_map(|at| Some(*self.starts.get(at)?..*self.starts.get(at + form.len())?))
-            .collect()
+        forms.find(text, &mut |span| {
+            if let (Some(start), Some(end)) = (self.starts.get(span.start), self.starts.get(span.end)) {
+                found(*start..*end);
+            }
+        });
     }
 
     /// Where the longest end of the text starts that may still become `form`.

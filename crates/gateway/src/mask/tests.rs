@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 
 fn mask(secret: &str) -> Mask {
-    Mask::new(&Secret::new(secret.to_owned()))
+    Masks::default().of(&"c".parse().unwrap(), &Secret::new(secret.to_owned()))
 }
 
 fn whole(secret: &str, text: &[u8]) -> Vec<u8> {
@@ -162,6 +162,17 @@ fn headers_are_masked_and_a_name_that_repeats_the_secret_is_left_out() {
     assert_eq!(headers["x-echo"], "[masked]");
     assert_eq!(headers["x-other"], "xoxb-other");
     assert_eq!(headers.len(), 2);
+}
+
+#[test]
+fn a_new_value_is_masked_and_the_old_one_is_not_any_more() {
+    let (masks, connection) = (Masks::default(), "c".parse().unwrap());
+    let masked = |secret: &str, text: &'static str| {
+        let mut mask = masks.of(&connection, &Secret::new(secret.to_owned()));
+        mask.body(Bytes::from_static(text.as_bytes())).to_vec()
+    };
+    assert_eq!(masked("xoxb-real", "xoxb-real xoxb-next"), b"[masked] xoxb-next");
+    assert_eq!(masked("xoxb-next", "xoxb-real xoxb-next"), b"xoxb-real [masked]");
 }
 
 #[test]

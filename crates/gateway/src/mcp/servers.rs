@@ -146,7 +146,7 @@ impl Servers {
     }
 
     pub(super) fn saw(&self, link: &Link, offer: &Arc<Offer>) {
-        let address = link.base.url();
+        let address = link.base.url().to_owned();
         self.known()
             .offers
             .insert(link.name().clone(), (address, Arc::clone(offer)));
@@ -184,7 +184,7 @@ impl Servers {
         at: Timestamp,
     ) -> io::Result<()> {
         let mut known = self.known();
-        let address = link.base.url();
+        let address = link.base.url().to_owned();
         let old = known.pins.get(link.name()).filter(|pins| pins.address == address);
         let mut pins = old.cloned().unwrap_or(Pins {
             address,

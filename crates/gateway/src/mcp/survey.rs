@@ -92,7 +92,9 @@ fn event(link: &Link, kind: EventKind) -> Event {
     event
         .facts
         .insert("what".to_owned(), "what an MCP server offers".to_owned());
-    event.facts.insert("host".to_owned(), link.base.authority());
+    event
+        .facts
+        .insert("host".to_owned(), link.base.authority().to_owned());
     event
 }
 

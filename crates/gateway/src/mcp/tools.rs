@@ -3,7 +3,6 @@
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
-use clawstaff_connectors::Action;
 use clawstaff_types::{Access, ClawName, Decision, Digest, EventKind};
 use http::Response;
 use http_body_util::{BodyExt as _, Full};
@@ -34,8 +33,10 @@ use crate::{
     parse::{MAX_BODY, Via},
     problem::Refusal,
     record::{Stop, Who},
+    settle::Succeeded,
     shared::Gateway,
-    state::{Link, State},
+    state::State,
+    toolbox::Offered,
 };
 
 /// Serves one Claw.
@@ -43,14 +44,6 @@ use crate::{
 pub(super) struct Tools {
     gateway: Arc<Gateway>,
     claw: ClawName,
-}
-
-/// One tool: an action through a connection, under the name that the Claw calls it by.
-struct Offered<'a> {
-    name: String,
-    link: &'a Arc<Link>,
-    action: &'a Action,
-    tool: &'a clawstaff_connectors::Tool,
 }
 
 impl Tools {
@@ -71,6 +64,16 @@ impl Tools {
         foreign::servers(&self.gateway, &self.claw, |name| is_taken(&state, name)).await
     }
 
+    /// Calls a tool of our own; `None` when the Claw is offered none of that name.
+    pub(super) async fn own(
+        &self,
+        params: CallToolRequestParams,
+    ) -> Option<Result<CallToolResult, ErrorData>> {
+        let state = self.gateway.state.load_full();
+        let offered = offered_as(&state, &self.claw, &params.name)?;
+        Some(self.call_own(&offered, params).await)
+    }
+
     /// Makes a request of a tool call and walks the line with it.
     async fn call(
         &self,
@@ -78,8 +81,7 @@ impl Tools {
         context: &RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let state = self.gateway.state.load_full();
-        let found = offered(&state, &self.claw).find(|offered| offered.name == params.name);
-        match found {
+        match offered_as(&state, &self.claw, &params.name) {
             Some(offered) => self
                 .call_own(&offered, params)
                 .await
@@ -163,7 +165,7 @@ impl Tools {
         let who = Who::now(&self.gateway, state, &self.claw);
         let reason = "no grant for the tool, or no such tool";
         let mut event = who.refused(EventKind::ToolDenied, Decision::Deny, reason);
-        if let Some(aimed) = all(state).find(|aimed| aimed.name == name) {
+        if let Some(aimed) = state.tools().named(name).next() {
             event.connection = Some(aimed.link.name().clone());
             event.action = Some(aimed.action.id.clone());
         } else if let Some(tool) = foreign {
@@ -184,36 +186,23 @@ impl Tools {
     }
 }
 
-/// Every tool of every connection. Where two connections have one connector, the connection's name is in front.
-fn all(state: &State) -> impl Iterator<Item = Offered<'_>> {
-    state.links().flat_map(move |link| {
-        let alone = state
-            .links()
-            .filter(|other| other.connector.id() == link.connector.id())
-            .count()
-            == 1;
-        link.connector.tools().map(move |(action, tool)| Offered {
-            name: if alone {
-                tool.name.clone()
-            } else {
-                let prefix = link.name().as_str().replace('-', "_");
-                format!("{prefix}__{}", tool.name).chars().take(64).collect()
-            },
-            link,
-            action,
-            tool,
-        })
-    })
-}
-
 /// Whether a tool of ours has this name.
 fn is_taken(state: &State, name: &str) -> bool {
-    all(state).any(|offered| offered.name == name)
+    state.tools().named(name).next().is_some()
 }
 
+/// The tools that the Claw holds a grant for.
 fn offered<'a>(state: &'a State, claw: &'a ClawName) -> impl Iterator<Item = Offered<'a>> {
     let now = Timestamp::now();
-    all(state).filter(move |offered| state.speaks_of(claw, offered.link, &offered.action.id, now))
+    let all = state.tools().all();
+    all.filter(move |offered| state.speaks_of(claw, offered.link, &offered.action.id, now))
+}
+
+/// The one of them that has this name.
+fn offered_as<'a>(state: &'a State, claw: &'a ClawName, name: &str) -> Option<Offered<'a>> {
+    let now = Timestamp::now();
+    let mut named = state.tools().named(name);
+    named.find(|offered| state.speaks_of(claw, offered.link, &offered.action.id, now))
 }
 
 fn as_tool(offered: &Offered<'_>) -> Tool {
@@ -222,7 +211,7 @@ fn as_tool(offered: &Offered<'_>) -> Tool {
         _ => JsonObject::new(),
     };
     let description: Cow<'static, str> = offered.tool.description.clone().into();
-    let mut tool = Tool::new(offered.name.clone(), description, Arc::new(schema));
+    let mut tool = Tool::new(offered.name.to_owned(), description, Arc::new(schema));
     tool.title = Some(offered.action.title.clone());
     let annotations = ToolAnnotations::new()
         .read_only(offered.action.access == Access::Read)
@@ -234,14 +223,14 @@ fn as_tool(offered: &Offered<'_>) -> Tool {
 /// The service's answer as a tool result: its text, and its JSON where it is an object.
 async fn result(offered: &Offered<'_>, response: Response<Body>) -> CallToolResult {
     let status = response.status();
+    let known = response.extensions().get::<Succeeded>().copied();
     let bytes: Bytes = match response.into_body().collect().await {
         Ok(body) => body.to_bytes(),
         Err(_) => return failed("the service's answer broke off; it may have taken effect"),
     };
-    let connector = &offered.link.connector;
-    let succeeded = connector
-        .summarise(&offered.action.id, status.as_u16(), &bytes)
-        .succeeded;
+    let (connector, action) = (&offered.link.connector, &offered.action.id);
+    let read = || connector.summarise(action, status.as_u16(), &bytes).succeeded;
+    let succeeded = known.map_or_else(read, |Succeeded(succeeded)| succeeded);
     let text = String::from_utf8_lossy(&bytes).into_owned();
     if !succeeded {
         return failed(&format!("the service answered {}: {text}", status.as_u16()));
@@ -364,7 +353,7 @@ impl ServerHandler for Tools {
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
         let state = self.gateway.state.load_full();
-        let own = offered(&state, &self.claw).find(|offered| offered.name == name);
+        let own = offered_as(&state, &self.claw, name);
         own.map(|offered| as_tool(&offered)).or_else(|| {
             let servers = foreign::last_seen(&self.gateway, &self.claw, |name| is_taken(&state, name));
             let view = self.view();

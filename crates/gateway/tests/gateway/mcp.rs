@@ -131,6 +131,33 @@ async fn headers_that_contradict_the_body_are_refused() {
 }
 
 #[tokio::test]
+async fn the_short_way_and_the_long_way_give_the_same_answer() {
+    let world = World::new().await;
+    world.grant("slack", "messages.send", "channel:C1").await;
+    for (name, arguments) in [
+        ("slack_messages_send", json!({ "channel": "C1", "text": "hello" })),
+        ("slack_messages_send", json!({ "channel": "C2", "text": "hello" })),
+        (
+            "slack_messages_send",
+            json!({ "channel": "C1", "text": 7, "more": true }),
+        ),
+        ("slack_messages_read", json!({ "channel": "C1" })),
+        ("no_such_tool", json!({})),
+    ] {
+        let call = || modern("tools/call", json!({ "name": name, "arguments": arguments }));
+        let short = world.send("doors", call()).await;
+        // What is not exactly as usual goes to rmcp.
+        let mut unusual = call();
+        let media_type = "application/json;charset=utf-8".parse().unwrap();
+        unusual.headers_mut().insert("content-type", media_type);
+        let long = world.send("doors", unusual).await;
+        assert_eq!(short.text(), long.text());
+        assert_eq!(short.status, long.status);
+        assert_eq!(short.headers["content-type"], long.headers["content-type"]);
+    }
+}
+
+#[tokio::test]
 async fn the_older_revision_works_with_initialize_and_a_session() {
     let world = World::new().await;
     world.grant("slack", "messages.send", "channel:C1").await;
