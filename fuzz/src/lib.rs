@@ -19,6 +19,7 @@ use clawstaff_audit::{
     note::Note,
     published::Published,
     tile::{self, Tile},
+    witness::{self, AddCheckpoint},
 };
 use clawstaff_types::{Actor, Digest, Event, EventKind};
 
@@ -100,6 +101,28 @@ pub fn proof(data: &[u8]) {
         assert_eq!(proof.to_string(), text);
         let leaf = proof.extra.clone().unwrap_or_default();
         let _ = proof.verify(&leaf, &Policy::of_log(key().verifying_key()));
+    }
+}
+
+/// What is said to a witness, and what it answers about a checkpoint of ours.
+pub fn witness(data: &[u8]) {
+    let text = text(data);
+    if let Ok(request) = text.parse::<AddCheckpoint>() {
+        assert_eq!(request.to_body(), text);
+    }
+    if let Ok(size) = witness::conflicting_size(text) {
+        assert_eq!(format!("{size}\n"), text);
+    }
+    let checkpoint = Checkpoint {
+        origin: "example.org/log".into(),
+        size: 0,
+        root: clawstaff_audit::tree::empty_root(),
+    };
+    let signed = checkpoint.sign(&key()).unwrap();
+    let cosigner = Cosigner::of(&key().verifying_key());
+    if let Ok((lines, _)) = witness::cosignatures(text, &signed, &cosigner) {
+        let note = Note::parse(&format!("{signed}{lines}")).unwrap();
+        cosigner.verify(&note).unwrap();
     }
 }
 

@@ -48,7 +48,7 @@ impl Cosigner {
         &self.public
     }
 
-    fn id(&self) -> [u8; 4] {
+    pub(crate) fn id(&self) -> [u8; 4] {
         key_id(&self.name, SignatureType::Cosignature, &self.public)
     }
 

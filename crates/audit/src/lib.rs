@@ -56,13 +56,14 @@ mod state;
 pub mod tile;
 pub mod tree;
 pub mod verify;
+pub mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use cosignature::Cosigner;
 pub use entry::{Draft, Entry, EntryError, Phase, Stored, Stream};
 pub use log::{
-    AppendError, DEFAULT_SEGMENT_BYTES, Environment, Log, OpenError, Options, Priority, PruneError, Pruned,
-    ReadError, Receipt, Recovery, Unfinished,
+    AppendError, AtError, Cost, DEFAULT_SEGMENT_BYTES, Environment, Log, OpenError, Options, Priority,
+    PruneError, Pruned, ReadError, Receipt, Recovery, Unfinished,
 };
 pub use note::{NoteError, SigningKey, VerifyingKey};
 pub use policy::Policy;

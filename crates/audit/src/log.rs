@@ -5,9 +5,11 @@
 //! more; the *publisher* (`log/publish.rs`) derives tiles and the checkpoint file behind it, and leaves snapshots,
 //! from which opening (`log/open.rs`) reads on.
 
+mod at;
 mod begin;
 mod clock;
 mod commit;
+mod cost;
 mod open;
 mod priority;
 mod prune;
@@ -33,18 +35,20 @@ use clawstaff_types::{Digest, Event};
 use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 
-use self::{
-    begin::Begin,
-    queue::{Queue, Refused},
-    read::Reader,
-    wake::Wake,
-};
 pub use self::{
+    at::AtError,
+    cost::Cost,
     open::OpenError,
     priority::Priority,
     prune::{PruneError, Pruned},
     read::ReadError,
     receipt::Receipt,
+};
+use self::{
+    begin::Begin,
+    queue::{Queue, Refused},
+    read::Reader,
+    wake::Wake,
 };
 use crate::{
     checkpoint::Checkpoint,
@@ -256,6 +260,7 @@ struct Shared {
     oldest_open: AtomicU64,
     begin: Mutex<Begin>,
     priority: OnceLock<Priority>,
+    cost: cost::Sums,
 }
 
 impl Shared {
@@ -464,6 +469,23 @@ impl Log {
         Ok(found)
     }
 
+    /// A signed checkpoint of the log as it was when it had `size` entries, whether they are still there or not.
+    ///
+    /// # Errors
+    /// When it never had so many, or what is needed cannot be read or is not what was signed.
+    pub fn checkpoint_at(&self, size: u64) -> Result<String, AtError> {
+        self.inner.shared.checkpoint_at(size)
+    }
+
+    /// A place before which no entry is younger than `time`, to be pruned up to: the start of a segment, so entries
+    /// behind it may be older as well.
+    ///
+    /// # Errors
+    /// When an entry cannot be read.
+    pub fn first_since(&self, time: Timestamp) -> Result<u64, AtError> {
+        self.inner.shared.first_since(time)
+    }
+
     /// The first entry that is still there: 0, unless the log was pruned.
     pub fn first(&self) -> u64 {
         self.inner.shared.begin().base.tree.size()
@@ -497,6 +519,11 @@ impl Log {
     /// The size at which tiles and the checkpoint file were last published.
     pub fn published(&self) -> u64 {
         self.inner.shared.publisher.published()
+    }
+
+    /// What entries have cost since the log was opened.
+    pub fn cost(&self) -> Cost {
+        self.inner.shared.cost.read()
     }
 
     /// Why nothing is written any more, if so.

@@ -21,7 +21,7 @@ use crate::{
     disk::Disk,
     record::{self, Kind, Record},
     state::State,
-    tree::{CompactRange, Hash},
+    tree::{CompactRange, Grown, Hash},
 };
 
 /// The largest segment that will be read.
@@ -129,8 +129,18 @@ pub(crate) struct Found {
     pub(crate) roots: BTreeMap<u64, Hash>,
 }
 
-/// What is done with each entry of a closed batch, in order. An error is a broken rule, in words.
-pub(crate) type OnEntry<'a> = &'a mut dyn FnMut(u64, &[u8], Hash) -> Result<(), String>;
+/// An entry of a closed batch.
+#[derive(Debug)]
+pub(crate) struct Seen<'s> {
+    pub(crate) index: u64,
+    pub(crate) leaf: &'s [u8],
+    pub(crate) hash: Hash,
+    /// What it completes in the tree.
+    pub(crate) grown: &'s Grown,
+}
+
+/// What is done with each entry, in order. An error is a broken rule, in words.
+pub(crate) type OnEntry<'a> = &'a mut dyn FnMut(Seen<'_>) -> Result<(), String>;
 
 /// What to read of a journal.
 #[derive(Debug, Clone, Default)]
@@ -428,7 +438,14 @@ impl Scan<'_> {
     fn apply(&mut self, path: &Path, at: usize, batch: &Batch<'_>) -> Result<(), ScanError> {
         let first = self.found.tree.size();
         for (offset, entry) in &batch.entries {
-            (self.on_entry)(entry.index, entry.body, entry.hash).map_err(|text| {
+            let grown = self.found.tree.grown(entry.hash);
+            let seen = Seen {
+                index: entry.index,
+                leaf: entry.body,
+                hash: entry.hash,
+                grown: &grown,
+            };
+            (self.on_entry)(seen).map_err(|text| {
                 damage_at(
                     entry.index,
                     path,
@@ -436,7 +453,7 @@ impl Scan<'_> {
                     format!("entry {}: {text}", entry.index),
                 )
             })?;
-            self.found.tree.push(entry.hash);
+            self.found.tree.grow(grown);
             self.note_root();
         }
         let (offset, note) = batch.closing;

@@ -291,6 +291,17 @@ impl TileBuilder {
 
     /// Takes the next leaf (at most 65,535 bytes), and gives each tile that it completes to `full`.
     pub(crate) fn push<E>(&mut self, leaf: &[u8], hash: Hash, full: OnFull<'_, E>) -> Result<(), E> {
+        self.push_known(leaf, hash, &[], full)
+    }
+
+    /// [`TileBuilder::push`], when the roots of the subtrees of 256, 256² … leaves that end with this one are known.
+    pub(crate) fn push_known<E>(
+        &mut self,
+        leaf: &[u8],
+        hash: Hash,
+        rows: &[Hash],
+        full: OnFull<'_, E>,
+    ) -> Result<(), E> {
         let length = u16::try_from(leaf.len()).unwrap_or(u16::MAX);
         self.bundle.extend_from_slice(&length.to_be_bytes());
         self.bundle.extend_from_slice(leaf);
@@ -303,12 +314,25 @@ impl TileBuilder {
             full(tile, &self.bundle)?;
             self.bundle.clear();
         }
-        self.push_hash(hash, full)
+        self.push_row(hash, rows, full)
     }
 
     /// [`TileBuilder::push`] for a leaf that is gone: its bundle is not made.
     pub(crate) fn push_hash<E>(&mut self, hash: Hash, full: OnFull<'_, E>) -> Result<(), E> {
+        self.push_row(hash, &[], full)
+    }
+
+    /// Goes on with the bundle of the tile being filled, of which this is the beginning; its leaves so far came by
+    /// [`TileBuilder::push_row`].
+    pub(crate) fn take_up_bundle(&mut self, start: &[u8]) {
+        self.bundle.clear();
+        self.bundle.extend_from_slice(start);
+    }
+
+    /// [`TileBuilder::push_known`] for a leaf whose bundle somebody else looks after.
+    pub(crate) fn push_row<E>(&mut self, hash: Hash, rows: &[Hash], full: OnFull<'_, E>) -> Result<(), E> {
         self.size += 1;
+        let mut rows = rows.iter();
         let mut carried = Some(hash);
         for level in 0_u8..8 {
             let Some(hash) = carried.take() else { break };
@@ -326,7 +350,7 @@ impl TileBuilder {
                     width: TILE_WIDTH,
                 };
                 full(tile, &filling.bytes())?;
-                carried = Some(fold(&filling.hashes));
+                carried = Some(rows.next().copied().unwrap_or_else(|| fold(&filling.hashes)));
                 filling.hashes.clear();
                 filling.index += 1;
             }

@@ -24,6 +24,22 @@ pub fn empty_root() -> Hash {
     Digest::of(b"")
 }
 
+/// The complete subtrees that end with a leaf about to be appended.
+#[derive(Debug)]
+pub(crate) struct Grown {
+    /// The largest.
+    node: Hash,
+    /// Those of 256, 256² … leaves, as far as there are any: what the rows of tiles are made of.
+    rows: Vec<Hash>,
+}
+
+impl Grown {
+    /// The roots of those of 256, 256² … leaves.
+    pub(crate) fn rows(&self) -> &[Hash] {
+        &self.rows
+    }
+}
+
 /// A tree that grows at its right edge, kept as the roots of its complete subtrees, largest first.
 ///
 /// Its memory is one hash per one-bit of its size: at most 64.
@@ -59,14 +75,32 @@ impl CompactRange {
 
     /// Appends a leaf by its hash. Amortised one node hash.
     pub fn push(&mut self, leaf: Hash) {
-        let mut node = leaf;
+        let grown = self.grown(leaf);
+        self.grow(grown);
+    }
+
+    /// What a leaf completes, if it is appended.
+    pub(crate) fn grown(&self, leaf: Hash) -> Grown {
+        let mut grown = Grown {
+            node: leaf,
+            rows: Vec::new(),
+        };
         // Every trailing one-bit of the size is a complete left sibling that now gets its right one.
-        for _ in 0..self.size.trailing_ones() {
-            if let Some(left) = self.peaks.pop() {
-                node = node_hash(&left, &node);
+        let siblings = self.peaks.iter().rev();
+        for (level, left) in (1_u32..=self.size.trailing_ones()).zip(siblings) {
+            grown.node = node_hash(left, &grown.node);
+            if level.is_multiple_of(8) {
+                grown.rows.push(grown.node);
             }
         }
-        self.peaks.push(node);
+        grown
+    }
+
+    /// Appends the leaf of which this is what it completes.
+    pub(crate) fn grow(&mut self, grown: Grown) {
+        let siblings = usize::try_from(self.size.trailing_ones()).unwrap_or_default();
+        self.peaks.truncate(self.peaks.len().saturating_sub(siblings));
+        self.peaks.push(grown.node);
         self.size += 1;
     }
 

@@ -12,7 +12,7 @@ mod tiles;
 
 use std::path::{Path, PathBuf};
 
-pub use self::held::{HeldError, read_checkpoint};
+pub use self::held::{Held, HeldError, read_checkpoint};
 use self::run::Verification;
 use crate::{checkpoint::Checkpoint, log::Unfinished, note::VerifyingKey, tree::Hash};
 
@@ -73,6 +73,8 @@ pub struct Report {
     pub unchecked: Vec<String>,
     /// Intents without an outcome. Not a problem while their acts are under way.
     pub unfinished: Vec<Unfinished>,
+    /// Of each checkpoint that was held against the log, whether it extends it.
+    pub extends: Vec<bool>,
 }
 
 impl Report {
@@ -88,5 +90,17 @@ impl Report {
 /// only that the log agrees with itself. `from` is a checkpoint that you hold, whose signature you have
 /// checked: the log must extend it. The log may be in use meanwhile; then its newest entries may be left out.
 pub fn verify_dir(dir: &Path, vkey: Option<&VerifyingKey>, from: Option<&Checkpoint>) -> Report {
-    Verification::new(dir).run(vkey, from)
+    let held: Vec<Held> = from
+        .map(|checkpoint| Held {
+            name: "the checkpoint you hold".to_owned(),
+            checkpoint: checkpoint.clone(),
+        })
+        .into_iter()
+        .collect();
+    verify_against(dir, vkey, &held)
+}
+
+/// [`verify_dir`] against any number of checkpoints, in one reading.
+pub fn verify_against(dir: &Path, vkey: Option<&VerifyingKey>, held: &[Held]) -> Report {
+    Verification::new(dir).run(vkey, held)
 }

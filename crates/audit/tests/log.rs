@@ -10,6 +10,8 @@
 
 #[path = "log/append.rs"]
 mod append;
+#[path = "log/at.rs"]
+mod at;
 #[path = "log/corpus.rs"]
 mod corpus;
 #[path = "log/crashes.rs"]

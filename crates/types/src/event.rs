@@ -143,6 +143,18 @@ pub enum Actor {
     System(String),
 }
 
+impl Actor {
+    /// Whether `text` is one, without making it.
+    pub fn is_one(text: &str) -> bool {
+        text.split_once(':').is_some_and(|(kind, name)| match kind {
+            "member" => MemberId::is_one(name),
+            "claw" => ClawName::is_one(name),
+            "system" => !name.is_empty(),
+            _ => false,
+        })
+    }
+}
+
 impl std::fmt::Display for Actor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

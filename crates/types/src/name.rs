@@ -71,7 +71,8 @@ macro_rules! checked_name {
                 &self.0
             }
 
-            fn is_one(text: &str) -> bool {
+            /// Whether `text` is one, without making it.
+            pub fn is_one(text: &str) -> bool {
                 let check: fn(&str) -> bool = $check;
                 check(text)
             }
@@ -222,6 +223,12 @@ impl ActionId {
         } else {
             Err(NameError::new("action name", name, ACTION_RULE))
         }
+    }
+
+    /// Whether `text` is one, without making it.
+    pub fn is_one(text: &str) -> bool {
+        text.split_once(':')
+            .is_some_and(|(connector, name)| ConnectorId::is_one(connector) && is_dotted(name))
     }
 
     /// The connector that defines the action.
@@ -416,6 +423,12 @@ impl ResourceRef {
         }
     }
 
+    /// Whether `text` is one, without making it.
+    pub fn is_one(text: &str) -> bool {
+        text.split_once(':')
+            .is_some_and(|(kind, id)| ResourceKind::is_one(kind) && is_resource_id(id))
+    }
+
     /// The kind of resource.
     pub const fn kind(&self) -> &ResourceKind {
         &self.kind
@@ -568,6 +581,39 @@ mod tests {
             &"a".repeat(64),
         ] {
             assert!(bad.parse::<ClawName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_one_can_be_made() {
+        for text in [
+            "a",
+            "a-",
+            "a:b",
+            "a:b.c",
+            "a:b..c",
+            "A:b",
+            "channel:C0",
+            "channel:C 0",
+            "channel:",
+            ":x",
+            "",
+            "claw:a",
+            "claw:A",
+            "member:a_b",
+            "system:",
+            "system:x y",
+            "other:x",
+        ] {
+            assert_eq!(ClawName::is_one(text), text.parse::<ClawName>().is_ok(), "{text}");
+            assert_eq!(ActionId::is_one(text), text.parse::<ActionId>().is_ok(), "{text}");
+            assert_eq!(
+                ResourceRef::is_one(text),
+                text.parse::<ResourceRef>().is_ok(),
+                "{text}"
+            );
+            let actor = crate::Actor::try_from(text.to_owned());
+            assert_eq!(crate::Actor::is_one(text), actor.is_ok(), "{text}");
         }
     }
 

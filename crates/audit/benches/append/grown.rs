@@ -4,6 +4,7 @@ use std::{
     env,
     path::Path,
     process::{self, Command},
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,7 @@ use clawstaff_audit::verify;
 
 use crate::{
     cpu::Used,
-    log::{keep_busy, open},
+    log::{FILLER, keep_busy, open},
     row,
 };
 
@@ -19,15 +20,27 @@ const CALLERS: u64 = 1024;
 
 pub(crate) fn measure(root: &Path, events: u64) {
     let dir = root.join("grown");
-    let args = ["--grow", dir.to_str().unwrap(), "--events", &events.to_string()];
+    let filler = FILLER.load(Ordering::Relaxed).to_string();
+    let args = [
+        "--grow",
+        dir.to_str().unwrap(),
+        "--events",
+        &events.to_string(),
+        "--filler",
+        &filler,
+    ];
     let child = Command::new(env::current_exe().unwrap())
         .args(args)
         .status()
         .unwrap();
     assert!(!child.success(), "the child was to die without closing the log");
+    reopen(&dir);
+}
 
+/// Opens the log in a folder, closes it and verifies it.
+pub(crate) fn reopen(dir: &Path) {
     let (used, started) = (Used::now(), Instant::now());
-    let log = open(&dir, "log");
+    let log = open(dir, "log");
     let took = started.elapsed();
     let cpu = Used::now().total_since(&used);
     let size = log.size();

@@ -3,7 +3,7 @@
 use std::{
     hint,
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -33,10 +33,15 @@ pub(crate) fn open(root: &Path, name: &str) -> Log {
     Log::open(options).unwrap().0
 }
 
-/// A leaf of about 1 KiB.
+/// Bytes in each leaf besides those that every one has.
+pub(crate) static FILLER: AtomicUsize = AtomicUsize::new(720);
+
+/// A leaf of about 300 bytes and [`FILLER`].
 pub(crate) fn draft(phase: Phase) -> Draft {
     let mut event = Event::new(EventKind::ToolCall, Actor::System("gateway".into()));
-    event.facts.insert("filler".into(), "x".repeat(720));
+    event
+        .facts
+        .insert("filler".into(), "x".repeat(FILLER.load(Ordering::Relaxed)));
     Draft {
         stream: Stream::System("gateway".into()),
         phase,

@@ -6,6 +6,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, PoisonError, atomic::Ordering},
+    time::Instant,
 };
 
 use jiff::Timestamp;
@@ -85,6 +86,7 @@ impl Committer {
 
     /// Takes one batch from the queue to its receipts.
     fn commit(&mut self, mut batch: Vec<Pending>, bytes: u64) {
+        let began = Instant::now();
         // 1. Room, and a time. While the disk is too full for the next segment, what is left of this one is kept for
         //    the outcomes of acts that are already under way; while the clock is in doubt, nothing else begins either.
         //    Nothing has been decided: a crash loses only the queue, and nobody in it was told anything.
@@ -172,6 +174,9 @@ impl Committer {
             .oldest_open
             .store(self.ledger.oldest_open(), Ordering::Release);
         self.shared.size.store(size, Ordering::Release);
+        self.shared
+            .cost
+            .add(size - first, self.buffer.len() as u64, began.elapsed());
 
         // 6. Receipts. A caller that has gone away does not undo anything.
         for Placed { index, hash, pending } in placed {

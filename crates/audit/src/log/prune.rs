@@ -168,11 +168,21 @@ impl Shared {
             until: Some(until),
             ..Extent::default()
         };
-        let (found, read) = scan::scan(&*self.disk, &self.dir, extent, &mut |index, leaf, hash| {
-            let heading = headings.of_any_event(leaf).map_err(|error| error.to_string())?;
+        let (found, read) = scan::scan(&*self.disk, &self.dir, extent, &mut |seen| {
+            let heading = headings
+                .of_any_event(seen.leaf)
+                .map_err(|error| error.to_string())?;
             ledger.check(&heading).map_err(|breach| breach.to_string())?;
-            ledger.apply(index, &heading.stream, heading.phase, heading.call, heading.time);
-            let _ = builder.push(leaf, hash, &mut |_, _| Ok::<_, ()>(()));
+            ledger.apply(
+                seen.index,
+                &heading.stream,
+                heading.phase,
+                heading.call,
+                heading.time,
+            );
+            let _ = builder.push_known(seen.leaf, seen.hash, seen.grown.rows(), &mut |_, _| {
+                Ok::<_, ()>(())
+            });
             Ok(())
         });
         read?;

@@ -5,8 +5,9 @@
 //! never delays or fails an append. Its files are not synced one by one, except for the checkpoint and the
 //! anchor, which are what a later opening is held against.
 //!
-//! Now and then, when a segment has begun, it syncs all tiles at once and leaves a snapshot, so that the next
-//! opening need not read what came before.
+//! Now and then, when a segment has begun, it leaves a snapshot, so that the next opening need not read what came
+//! before; and, less often, since that takes the disk from those who wait for it, it syncs all tiles at once, so that
+//! they need not be looked at again either.
 
 use std::{
     path::PathBuf,
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     checkpoint::Checkpoint,
-    state::{Role, StateError},
+    state::{Role, State},
     tile::TileBuilder,
 };
 
@@ -31,9 +32,12 @@ const MAX_PAUSE: Duration = Duration::from_mins(1);
 const NICE: i32 = 5;
 /// A snapshot is left at most once in so many times of the shortest time between publications.
 const SNAPSHOT_EVERY: u32 = 10;
-
-/// With more entries to publish than this, a snapshot is left without waiting for their tiles.
+/// With more entries to publish than this, or so long after one was due, a snapshot is left without waiting for the
+/// tiles before it: the newest segment may always be one ahead of them.
 const FAR_BEHIND: u64 = 200_000;
+const OVERDUE: Duration = Duration::from_secs(3);
+/// Tiles are synced at most once in so many.
+const SYNC_EVERY: u32 = 100;
 
 /// Why a publication failed. It is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +60,9 @@ pub(super) struct Publisher {
     /// The checkpoint that is in the checkpoint file, if it is ours.
     last: Option<Checkpoint>,
     snapshot_at: Instant,
+    sync_at: Instant,
+    /// What a snapshot was left of before its tiles were there; it is left again with them.
+    early: Option<State>,
 }
 
 impl Publisher {
@@ -69,6 +76,8 @@ impl Publisher {
             tiles: None,
             last: None,
             snapshot_at: Instant::now(),
+            sync_at: Instant::now(),
+            early: None,
         }
     }
 
@@ -122,7 +131,7 @@ impl Publisher {
         }
         self.derive_tiles(&signed.checkpoint)?;
         write_if_other(&*self.shared.disk, &self.shared.dir.join("checkpoint"), note)?;
-        self.shared.publisher.set_published(signed.checkpoint.size);
+        self.shared.publisher.set_published(signed.checkpoint.clone());
         self.last = Some(signed.checkpoint.clone());
         Ok(())
     }
@@ -164,10 +173,22 @@ impl Publisher {
         }
         // With its tiles, so that they need not be looked at again either; but not long after it.
         let far_behind = self.shared.size().saturating_sub(tiles.size()) > FAR_BEHIND;
-        let upto = if far_behind { u64::MAX } else { tiles.size() };
-        let Some(mut state) = self.shared.publisher.take_sealed(upto) else {
+        let overdue = self.snapshot_at.elapsed() > OVERDUE && self.shared.size() > tiles.size();
+        let upto = if far_behind || overdue {
+            u64::MAX
+        } else {
+            tiles.size()
+        };
+        let newest = self.shared.publisher.take_sealed(upto);
+        let early = self
+            .early
+            .take_if(|state| newest.is_some() || state.tree.size() <= tiles.size());
+        let Some(mut state) = newest.or(early) else {
             return;
         };
+        if state.tree.size() > tiles.size() {
+            self.early = Some(state.clone());
+        }
         let Shared {
             disk,
             dir,
@@ -175,20 +196,21 @@ impl Publisher {
             key,
             ..
         } = &*self.shared;
-        let frontier = tiles.frontier();
         let earlier = [self.last.as_ref(), Some(next)].into_iter().flatten();
         state.extends = earlier
             .filter(|stated| stated.size < state.tree.size())
             .map(|stated| (stated.size, stated.root))
             .collect();
-        state.tiles = frontier.clone();
-        let written = disk
-            .sync_below(dir)
-            .map_err(StateError::from)
-            .and_then(|()| state.write(&**disk, dir, Role::Snapshot, origin, key));
-        match written {
-            Ok(()) => self.shared.tiles_are_safe(frontier),
-            Err(error) => tracing::warn!(%error, "leaving a snapshot of the audit log failed"),
+        if self.sync_at <= Instant::now() {
+            match disk.sync_below(dir) {
+                Ok(()) => self.shared.tiles_are_safe(tiles.frontier()),
+                Err(error) => tracing::warn!(%error, "syncing the tiles of the audit log failed"),
+            }
+            self.sync_at = Instant::now() + self.every * SYNC_EVERY;
+        }
+        state.tiles = self.shared.begin().tiles.clone();
+        if let Err(error) = state.write(&**disk, dir, Role::Snapshot, origin, key) {
+            tracing::warn!(%error, "leaving a snapshot of the audit log failed");
         }
         self.snapshot_at = Instant::now() + self.every * SNAPSHOT_EVERY;
     }

@@ -100,6 +100,12 @@ impl Reader {
         segments.retain(|segment| segment.ordinal >= ordinal);
     }
 
+    /// The first index of each segment, ascending.
+    pub(super) fn firsts(&self) -> Vec<u64> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        segments.iter().map(|segment| segment.first).collect()
+    }
+
     /// The segment that holds `index`, and the index it starts with.
     pub(super) fn segment_of(&self, index: u64) -> Option<(u64, u64)> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use crate::state::State as LogState;
+use crate::{checkpoint::Checkpoint, state::State as LogState};
 
 #[derive(Debug, Default)]
 struct State {
@@ -17,7 +17,7 @@ struct State {
     stop: bool,
     /// The publisher waits for work, without a time.
     asleep: bool,
-    published: u64,
+    published: Option<Checkpoint>,
     /// What the writer knew when the newest segment began, until it is written down.
     sealed: Option<LogState>,
 }
@@ -52,13 +52,18 @@ impl Wake {
         self.changed.notify_all();
     }
 
-    pub(super) fn set_published(&self, size: u64) {
-        self.state().published = size;
+    pub(super) fn set_published(&self, checkpoint: Checkpoint) {
+        self.state().published = Some(checkpoint);
+    }
+
+    /// The checkpoint last published by this process.
+    pub(super) fn last(&self) -> Option<Checkpoint> {
+        self.state().published.clone()
     }
 
     /// The size last published.
     pub(super) fn published(&self) -> u64 {
-        self.state().published
+        self.state().published.as_ref().map_or(0, |last| last.size)
     }
 
     /// The state when the newest segment began, once, if no more than `size` entries were before it.

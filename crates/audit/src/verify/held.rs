@@ -8,6 +8,15 @@ use crate::{
     note::{MAX_NOTE_BYTES, VerifyingKey},
 };
 
+/// A checkpoint that somebody kept, whose signature was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Which one it is, for whoever reads the report: `the checkpoint in FILE`.
+    pub name: String,
+    /// The checkpoint.
+    pub checkpoint: Checkpoint,
+}
+
 /// Reads a checkpoint that you hold, for `from`: from a file with the note in it.
 ///
 /// # Errors

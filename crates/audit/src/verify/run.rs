@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{Problem, ProblemKind, Report, tiles::TileCheck};
+use super::{Held, Problem, ProblemKind, Report, tiles::TileCheck};
 use crate::{
     checkpoint::Checkpoint,
     disk::{self, RealDisk},
@@ -87,14 +87,15 @@ impl<'a> Verification<'a> {
         }
     }
 
-    pub(super) fn run(mut self, vkey: Option<&VerifyingKey>, from: Option<&Checkpoint>) -> Report {
+    pub(super) fn run(mut self, vkey: Option<&VerifyingKey>, held: &[Held]) -> Report {
         let key = self.key(vkey);
         // What is published before the journal: if the log is in use, the journal is the longer one.
         let base = self.state(Role::Base, key.as_ref()).unwrap_or_default();
         let snapshot = self.state(Role::Snapshot, key.as_ref());
         let published = self.published(key.as_ref());
         let first = base.tree.size();
-        let stated = published.iter().chain(from).map(|c| c.size);
+        let stated = published.iter().chain(held.iter().map(|held| &held.checkpoint));
+        let stated = stated.map(|checkpoint| checkpoint.size);
         let sizes: Vec<u64> = stated.chain(snapshot.iter().map(|s| s.tree.size())).collect();
         let mut tiles = TileCheck::new(self.dir, published.as_ref().map_or(0, |c| c.size), self.in_use);
         if first > 0 {
@@ -112,9 +113,9 @@ impl<'a> Verification<'a> {
             in_use: self.in_use,
             ..Extent::default()
         };
-        let (mut found, read) = scan::scan(&RealDisk, self.dir, extent, &mut |index, leaf, hash| {
-            rules.take(index, leaf)?;
-            tiles.take(leaf, hash);
+        let (mut found, read) = scan::scan(&RealDisk, self.dir, extent, &mut |seen| {
+            rules.take(seen.index, seen.leaf)?;
+            tiles.take(&seen);
             Ok(())
         });
         for size in sizes.iter().filter(|size| **size < first) {
@@ -129,10 +130,11 @@ impl<'a> Verification<'a> {
         } else if found.tree.size() > 0 && !self.dir.join("checkpoint").exists() {
             self.without_checkpoint(&found);
         }
-        if let Some(from) = from {
-            let path = self.dir.join("journal");
-            self.extends(&found, from, &path, "the checkpoint you hold", whole);
-        }
+        let path = self.dir.join("journal");
+        let extends = held
+            .iter()
+            .map(|held| self.extends(&found, &held.checkpoint, &path, &held.name, whole))
+            .collect();
         if let Some(snapshot) = snapshot.filter(|_| whole) {
             self.snapshot(&found, &snapshot, rules.fits);
         }
@@ -152,6 +154,7 @@ impl<'a> Verification<'a> {
             problems: self.problems,
             unchecked: self.unchecked,
             unfinished: rules.unfinished(),
+            extends,
         }
     }
 
@@ -355,7 +358,7 @@ impl<'a> Verification<'a> {
     }
 
     /// Whether the journal extends a checkpoint.
-    fn extends(&mut self, found: &Found, stated: &Checkpoint, path: &Path, which: &str, whole: bool) {
+    fn extends(&mut self, found: &Found, stated: &Checkpoint, path: &Path, which: &str, whole: bool) -> bool {
         let (have, says) = (found.tree.size(), stated.size);
         if found
             .origin
@@ -364,10 +367,10 @@ impl<'a> Verification<'a> {
         {
             let text = format!("{which} is of `{}`, another log", stated.origin);
             self.problem(ProblemKind::Checkpoint, None, path, Some(0), text);
-            return;
+            return false;
         }
         match found.roots.get(&says) {
-            Some(root) if *root == stated.root => {}
+            Some(root) if *root == stated.root => return true,
             Some(root) => {
                 let text = format!(
                     "{which} was signed over {says} entries with root {}, but the first {says} have root {root}: \
@@ -394,6 +397,7 @@ impl<'a> Verification<'a> {
                 );
             }
         }
+        false
     }
 
     fn without_checkpoint(&mut self, found: &Found) {

@@ -13,6 +13,7 @@ use std::{
 use super::{Problem, ProblemKind};
 use crate::{
     disk::{Disk as _, RealDisk},
+    scan::Seen,
     state::State,
     tile::{self, MAX_BUNDLE_BYTES, TILE_WIDTH, Tile, TileBuilder, TileKind, TileReader},
     tree::{self, Hash},
@@ -25,6 +26,32 @@ pub(super) struct TileCheck {
     /// Nothing, if the tiles of pruned entries are not as they should be: then the rest cannot be made again.
     builder: Option<TileBuilder>,
     files: Files,
+    /// The whole bundle on disk that the entries are held against one by one, as long as they are what it has.
+    bundle: Matched,
+}
+
+/// A bundle's file, and up to where the journal's entries were found in it.
+#[derive(Default)]
+struct Matched {
+    bytes: Vec<u8>,
+    at: usize,
+    /// Whether there is such a file and it fits so far.
+    fits: bool,
+}
+
+impl Matched {
+    /// Whether the next entry of the bundle is this one.
+    fn has(&mut self, leaf: &[u8]) -> bool {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let length = u16::try_from(leaf.len()).unwrap_or(u16::MAX).to_be_bytes();
+        let fits = rest
+            .strip_prefix(&length)
+            .is_some_and(|rest| rest.starts_with(leaf));
+        if fits {
+            self.at += length.len() + leaf.len();
+        }
+        fits
+    }
 }
 
 impl TileCheck {
@@ -40,6 +67,7 @@ impl TileCheck {
                 problems: Vec::new(),
                 buffer: Vec::new(),
             },
+            bundle: Matched::default(),
         }
     }
 
@@ -68,21 +96,44 @@ impl TileCheck {
     }
 
     /// The next leaf of the journal.
-    pub(super) fn take(&mut self, leaf: &[u8], hash: Hash) {
-        let files = &mut self.files;
+    pub(super) fn take(&mut self, seen: &Seen<'_>) {
+        let (files, bundle) = (&mut self.files, &mut self.bundle);
         let Some(builder) = &mut self.builder else { return };
-        let pushed: Result<(), Infallible> = builder.push(leaf, hash, &mut |tile, bytes| {
-            files.compare(tile, bytes);
-            Ok(())
-        });
+        let width = u64::from(TILE_WIDTH);
+        if seen.index.is_multiple_of(width) {
+            (bundle.at, bundle.fits) = (0, files.read_bundle(seen.index / width, &mut bundle.bytes));
+        }
+        if bundle.fits && bundle.has(seen.leaf) {
+            if (seen.index + 1).is_multiple_of(width) {
+                files.compare_matched(seen.index / width, bundle);
+            }
+            let pushed: Result<(), Infallible> =
+                builder.push_row(seen.hash, seen.grown.rows(), &mut |tile, bytes| {
+                    files.compare(tile, bytes);
+                    Ok(())
+                });
+            let Ok(()) = pushed;
+            return;
+        }
+        if std::mem::take(&mut bundle.fits) {
+            builder.take_up_bundle(bundle.bytes.get(..bundle.at).unwrap_or_default());
+        }
+        let pushed: Result<(), Infallible> =
+            builder.push_known(seen.leaf, seen.hash, seen.grown.rows(), &mut |tile, bytes| {
+                files.compare(tile, bytes);
+                Ok(())
+            });
         let Ok(()) = pushed;
     }
 
     /// There are no more leaves.
     pub(super) fn finish(mut self) -> Vec<Problem> {
-        let Some(builder) = &self.builder else {
+        let Some(builder) = &mut self.builder else {
             return self.files.problems;
         };
+        if self.bundle.fits {
+            builder.take_up_bundle(self.bundle.bytes.get(..self.bundle.at).unwrap_or_default());
+        }
         for (tile, bytes) in builder.edge(&HashMap::new()) {
             self.files.compare(tile, &bytes);
         }
@@ -209,6 +260,25 @@ impl Files {
             .collect())
     }
 
+    /// Reads a whole bundle of entries; whether there is one.
+    fn read_bundle(&self, index: u64, bytes: &mut Vec<u8>) -> bool {
+        let tile = whole_bundle(index);
+        let path = self.dir.join(tile.to_string());
+        RealDisk.read_start(&path, MAX_BUNDLE_BYTES + 1, bytes).is_ok()
+    }
+
+    /// All entries of a whole bundle were found in its file: what is left to look at is behind them and beside it.
+    fn compare_matched(&mut self, index: u64, bundle: &Matched) {
+        let tile = whole_bundle(index);
+        let (known, behind) = bundle.bytes.split_at_checked(bundle.at).unwrap_or_default();
+        if behind.is_empty() {
+            self.seen.insert(self.dir.join(tile.to_string()));
+            self.compare_partial(tile, known, true);
+        } else {
+            self.compare(tile, known);
+        }
+    }
+
     /// Compares all that is on disk of one tile, full or partial, with `bytes`, which has all that is known.
     fn compare(&mut self, tile: Tile, bytes: &[u8]) {
         let full = Tile {
@@ -216,6 +286,10 @@ impl Files {
             ..tile
         };
         let has_full = self.compare_file(full, tile.width, bytes);
+        self.compare_partial(tile, bytes, has_full);
+    }
+
+    fn compare_partial(&mut self, tile: Tile, bytes: &[u8], has_full: bool) {
         let partial_dir = self.dir.join(format!("{}.p", tile.full_path()));
         let mut widths = Vec::new();
         for name in names(&partial_dir) {
@@ -285,6 +359,14 @@ impl Files {
                 self.problem(index, path, None, text);
             }
         }
+    }
+}
+
+fn whole_bundle(index: u64) -> Tile {
+    Tile {
+        kind: TileKind::Entries,
+        index,
+        width: TILE_WIDTH,
     }
 }
 

@@ -18,9 +18,12 @@ use std::{
 mod targets;
 
 use clawstaff_audit::{
-    Cosigner, Phase, Proof,
-    cosignature::cosign,
+    Checkpoint, Cosigner, Phase, Proof, SigningKey,
+    cosignature::{cosign, cosign_line},
+    note::Note,
     published::{Published, TileHashes},
+    tree::{empty_root, leaf_hash},
+    witness::AddCheckpoint,
 };
 use jiff::Timestamp;
 
@@ -31,7 +34,7 @@ use crate::{
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 9] = [
+const TARGETS: [(&str, Target); 10] = [
     ("note", targets::note),
     ("checkpoint", targets::checkpoint),
     ("cosignature", targets::cosignature),
@@ -41,6 +44,7 @@ const TARGETS: [(&str, Target); 9] = [
     ("entry", targets::entry),
     ("segment", targets::segment),
     ("tile", targets::tile),
+    ("witness", targets::witness),
 ];
 
 fn corpus(target: &str) -> PathBuf {
@@ -113,6 +117,21 @@ fn change(random: &mut Random, bytes: &mut Vec<u8>) {
     }
 }
 
+/// The key of the targets.
+fn fuzz_key() -> SigningKey {
+    SigningKey::from_bytes("example.org/log", &[1; 32]).unwrap()
+}
+
+/// The checkpoint that the target `witness` asks about.
+fn empty() -> String {
+    let checkpoint = Checkpoint {
+        origin: "example.org/log".into(),
+        size: 0,
+        root: empty_root(),
+    };
+    checkpoint.sign(&fuzz_key()).unwrap()
+}
+
 /// Writes one good input for each target.
 fn make_corpus() {
     let root = tempfile::tempdir().unwrap();
@@ -132,6 +151,17 @@ fn make_corpus() {
         "# keys\nlog {} https://log.example/\nwitness w {cosigner}\ngroup g any w\nquorum g\n",
         key().vkey()
     );
+    let request = AddCheckpoint {
+        old: 3,
+        proof: vec![leaf_hash(&leaf)],
+        checkpoint: signed.clone(),
+    };
+    let line = cosign_line(
+        Note::parse(&empty()).unwrap().text(),
+        &fuzz_key(),
+        Timestamp::UNIX_EPOCH,
+    )
+    .unwrap();
     let segment = fs::read(dir.join("journal/00000000.seg")).unwrap();
     let end = segment.iter().rposition(|b| *b != 0).unwrap() + 1;
     for (target, bytes) in [
@@ -153,6 +183,9 @@ fn make_corpus() {
         ("entry", leaf),
         ("entry", b"claw:support-triage".to_vec()),
         ("segment", segment[..end].to_vec()),
+        ("witness", request.to_body().into_bytes()),
+        ("witness", b"20852163\n".to_vec()),
+        ("witness", line.into_bytes()),
         ("tile", b"tile/0/x001/x234/067.p/8".to_vec()),
         ("tile", fs::read(dir.join("tile/entries/000.p/6")).unwrap()),
     ] {

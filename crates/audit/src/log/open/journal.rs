@@ -137,10 +137,18 @@ impl Expected<'_> {
             roots_at: &sizes,
             ..Extent::default()
         };
-        let (found, read) = scan::scan(disk, self.dir, extent, &mut |index, leaf, _| {
-            let heading = headings.of_any_event(leaf).map_err(|error| error.to_string())?;
+        let (found, read) = scan::scan(disk, self.dir, extent, &mut |seen| {
+            let heading = headings
+                .of_any_event(seen.leaf)
+                .map_err(|error| error.to_string())?;
             ledger.check(&heading).map_err(|breach| breach.to_string())?;
-            ledger.apply(index, &heading.stream, heading.phase, heading.call, heading.time);
+            ledger.apply(
+                seen.index,
+                &heading.stream,
+                heading.phase,
+                heading.call,
+                heading.time,
+            );
             Ok(())
         });
         read?;

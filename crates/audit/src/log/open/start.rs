@@ -17,7 +17,7 @@ use crate::{
     ledger::Ledger,
     log::{
         Environment, Inner, Recovery, Shared, Signed, Unfinished, begin::Begin, clock::Clock,
-        commit::Committer, publish::Publisher, queue::Queue, read::Reader, wake::Wake,
+        commit::Committer, cost::Sums, publish::Publisher, queue::Queue, read::Reader, wake::Wake,
     },
     note::SigningKey,
     scan::Found,
@@ -89,6 +89,7 @@ impl Opened {
             oldest_open: AtomicU64::new(ledger.oldest_open()),
             begin: Mutex::new(Begin { base, tiles }),
             priority: OnceLock::new(),
+            cost: Sums::default(),
         });
         let (shelf, maker) = Shelf::start(
             Arc::clone(&disk),

@@ -1,0 +1,4 @@
+//! See `witness` in `src/lib.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| clawstaff_fuzz::witness(data));
