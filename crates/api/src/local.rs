@@ -30,6 +30,8 @@ pub const ERASE: &str = "/local/v1/erase";
 /// `GET /local/v1/mcp/{connection}` → Vec<[`OfferedTool`]>, asked of the server now;
 /// `POST /local/v1/mcp/{connection}/approve` [`ApproveTools`].
 pub const MCP: &str = "/local/v1/mcp";
+/// `GET` → [`Retention`]; `POST` → [`Retention`]: what is older than the operator keeps it is removed now.
+pub const RETENTION: &str = "/local/v1/retention";
 /// `GET` → [`GatewayInfo`].
 pub const INFO: &str = "/local/v1/info";
 /// `GET`: a response that never ends; when it breaks, the gateway is gone (the runner freezes cages).
@@ -255,6 +257,22 @@ pub struct HoldRequest {
 pub struct EraseRequest {
     /// Whose.
     pub subject: Subject,
+}
+
+/// For how long entries of the gateway's log are kept, and what is left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Entries that are older than so many days are removed; `None`: they never are.
+    pub keep_days: Option<u32>,
+    /// The first entry that is still there.
+    pub first: u64,
+    /// How many entries there are, the removed ones included.
+    pub size: u64,
+    /// A hold, while there is one: nothing is removed.
+    pub held: Option<String>,
+    /// How many entries this request has removed.
+    pub removed: u64,
 }
 
 /// What came of it.

@@ -185,6 +185,9 @@ pub struct GatewayWelcome {
 pub struct LogPush {
     /// Index of the first leaf.
     pub from: u64,
+    /// The first entry that the log still has: retention has removed those before it.
+    #[serde(default)]
+    pub first: u64,
     /// The leaves' JSON, in order, at most 1,000.
     pub leaves: Vec<String>,
     /// Signed checkpoint of size `from + leaves.len()`.
@@ -284,6 +287,23 @@ pub struct GatewayStatus {
     /// The sinks, and how far each has come.
     #[serde(default)]
     pub sinks: Vec<SinkStatus>,
+    /// The gateway's own log.
+    #[serde(default)]
+    pub log: LogCost,
+}
+
+/// How long a log is, and what its entries have cost since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogCost {
+    /// Entries that are durable.
+    pub entries: u64,
+    /// How many of them since it was opened.
+    pub counted: u64,
+    /// Bytes written to the journal for those.
+    pub bytes: u64,
+    /// Microseconds that their batches took from the queue to the receipts.
+    pub micros: u64,
 }
 
 /// What a runner must make so.

@@ -63,6 +63,25 @@ pub struct ServerStatus {
     pub gateway: Option<GatewayView>,
     /// The runner, if it has ever connected.
     pub runner: Option<RunnerView>,
+    /// Both audit logs.
+    pub logs: Vec<LogStatus>,
+}
+
+/// A log: how far it is searchable, and what an entry costs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogStatus {
+    /// `gateway` or `control`.
+    pub name: String,
+    /// Entries that are durable, as the log's writer said last.
+    pub entries: u64,
+    /// Entries that searches see.
+    pub indexed: u64,
+    /// Entries that searches do not see yet.
+    pub behind: u64,
+    /// Bytes of the journal for each entry since the log was opened; absent before the first.
+    pub bytes_per_entry: Option<u64>,
+    /// Microseconds from the queue to the receipts, shared by the entries of a batch; absent before the first.
+    pub micros_per_entry: Option<u64>,
 }
 
 /// A gateway as the control plane sees it.

@@ -228,6 +228,12 @@ async fn an_outcome_that_cannot_be_recorded_is_said_and_shows_as_unknown_after_t
     let records = bench.records().await;
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].event.outcome, Some(Outcome::Unknown));
+    let (_, gaps) = bench.send("GET", "/v1/audit?kind=audit.gap", "").await;
+    let gaps = serde_json::from_str::<AuditPage>(&gaps).unwrap().records;
+    let unknown = gaps
+        .iter()
+        .filter_map(|gap| gap.event.facts.get("outcomes_unknown"));
+    assert_eq!(unknown.collect::<Vec<_>>(), ["1"], "{gaps:?}");
 }
 
 #[tokio::test]

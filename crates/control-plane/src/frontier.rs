@@ -63,6 +63,11 @@ impl Frontier {
         self.size += 1;
     }
 
+    /// How far the index is, and the hashes that cover it.
+    pub(crate) fn into_index(self) -> (u64, Vec<Hash>) {
+        (self.size, self.peaks)
+    }
+
     /// The root over all leaves.
     pub(crate) fn root(&self) -> Hash {
         let mut peaks = self.peaks.iter().rev();

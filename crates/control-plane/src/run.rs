@@ -5,7 +5,7 @@ use std::{
     io::ErrorKind,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError, atomic::AtomicU64},
 };
 
 use aws_lc_rs::signature::Ed25519KeyPair;
@@ -254,6 +254,7 @@ async fn open(
         changing: Mutex::new(()),
         taking: Mutex::new(()),
         last_gap: Mutex::new(None),
+        forgotten: AtomicU64::new(0),
         shutdown: shutdown.clone(),
     };
     app.check_own_log().await?;

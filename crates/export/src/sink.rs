@@ -79,6 +79,17 @@ pub struct Url {
 }
 
 impl Url {
+    /// Reads an address; `http://` is for loopback addresses only.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn parse(text: &str) -> Result<Self, SinkError> {
+        if text.len() > MAX_ADDRESS {
+            return refuse(format!("an address has at most {MAX_ADDRESS} characters"));
+        }
+        url(text, "https://witness.example/prefix")
+    }
+
     /// `host:port`, or `host` at the scheme's own port.
     pub fn authority(&self) -> String {
         let usual = if self.tls { 443 } else { 80 };

@@ -85,6 +85,18 @@ impl Content {
         kept.await.unwrap_or(Err(PartsError::Ended))
     }
 
+    /// Removes the parts of records before `first`, but for those in one file with later ones.
+    pub(crate) fn forget_before(&self, first: u64) {
+        if let Some(parts) = &self.parts
+            && let Err(error) = parts.forget_before(first)
+        {
+            tracing::error!(
+                error = crate::settle::chain(&error),
+                "content of pruned records was left; it is tried again"
+            );
+        }
+    }
+
     /// The parts of the record at `index` as they lie on the disk.
     ///
     /// # Errors

@@ -59,9 +59,12 @@ pub mod inbox;
 pub mod ingress;
 pub mod local;
 pub mod node;
+mod retention;
 pub mod run;
 pub mod sinks;
+mod witnesses;
 
 pub use run::{Config, RunError, confine_process, run};
 pub use shared::{CustodyPolicy, Gateway, Parts};
 pub use state::{State, StateError};
+pub use witnesses::WitnessesError;

@@ -21,7 +21,7 @@ use axum::{
 };
 use clawstaff_api::{
     ApiProblem, Code,
-    local::{ALIVE, CONTENT, DOOR, ERASE, GatewayInfo, HOLDS, INFO, MCP, RECORD, SECRETS},
+    local::{ALIVE, CONTENT, DOOR, ERASE, GatewayInfo, HOLDS, INFO, MCP, RECORD, RETENTION, SECRETS},
 };
 use clawstaff_types::{ClawName, MemberId};
 use tokio::net::UnixListener;
@@ -145,6 +145,7 @@ fn router(gateway: Arc<Gateway>, shutdown: CancellationToken) -> Router {
             put(custody::hold).delete(custody::release),
         )
         .route(ERASE, post(custody::erase))
+        .route(RETENTION, get(custody::retention).post(custody::retain))
         .route(&format!("{SECRETS}/{{name}}/rotate"), post(secrets::rotate))
         .route(&format!("{SECRETS}/{{name}}/reference"), put(secrets::refer))
         .route(&format!("{SECRETS}/{{name}}/binding"), put(secrets::bind))

@@ -33,8 +33,10 @@ use crate::{
     ingress,
     local::{self, Callers},
     node::{self, GuardrailsError, Node, NodeEnd},
+    retention,
     shared::{CustodyPolicy, Gateway, Instance, Parts, StartError},
     sinks,
+    witnesses::{self, Witnesses, WitnessesError},
 };
 
 /// The log's name and its key's.
@@ -111,6 +113,9 @@ pub enum RunError {
     /// The host's guardrails.
     #[error("cannot use the host's guardrails")]
     Guardrails(#[from] GuardrailsError),
+    /// The policy of external witnesses.
+    #[error("cannot use the policy of external witnesses")]
+    Witnesses(#[from] WitnessesError),
     /// A listener.
     #[error("cannot listen on {what}: {source}")]
     Listen {
@@ -177,6 +182,13 @@ impl Layout {
             exports: self.own.join("exports"),
             socket: self.run.join("nodes.sock"),
             token: self.own.join("node.token"),
+        }
+    }
+
+    fn witnesses(&self) -> witnesses::Places {
+        witnesses::Places {
+            own: self.own.clone(),
+            log: self.own.join("log"),
         }
     }
 
@@ -295,6 +307,13 @@ async fn serve(
         custody: config.custody.clone(),
     };
     let gateway = open_gateway(&layout, log, instance)?;
+    let control = node::Client::new(layout.run.join("nodes.sock"), layout.own.join("node.token"));
+    let witnesses = Witnesses::load(
+        layout.witnesses(),
+        gateway.log.clone(),
+        control,
+        config.extra_ca.as_deref(),
+    )?;
     let node = Node::prepare(Arc::clone(&gateway), layout.node(), node_key, confinement).await?;
 
     let socket = layout.run.join("gateway.sock");
@@ -314,6 +333,10 @@ async fn serve(
     tasks.spawn(recovery::report_given_up(Arc::clone(&gateway), ending.clone()));
     tasks.spawn(attend_approvals(Arc::clone(&gateway), ending.clone()));
     tasks.spawn(retry_doors(Arc::clone(&gateway), ending.clone()));
+    if let Some(witnesses) = witnesses {
+        tasks.spawn(witnesses.run(ending.clone()));
+    }
+    tasks.spawn(retention::run(Arc::clone(&gateway), ending.clone()));
     tasks.spawn(sinks::run(Arc::clone(&gateway), layout.sinks(), ending.clone()));
     tasks.close();
 

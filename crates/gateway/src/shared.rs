@@ -52,7 +52,7 @@ pub struct Parts {
     pub doors_dir: PathBuf,
     /// `$DATA/gateway/keys`: `commit/`, `ca/` and `subjects/` are made in here, 0700.
     pub keys_dir: PathBuf,
-    /// `$DATA/gateway`: `content/` and `holds.json` are made in here.
+    /// `$DATA/gateway`: `content/` and `holds.json` are made in here; `cosigned.checkpoint` is the node's.
     pub own_dir: PathBuf,
     /// Settings of this installation.
     pub instance: Instance,
@@ -81,6 +81,8 @@ pub struct CustodyPolicy {
     pub custodians: Vec<u32>,
     /// An erasure needs two of them.
     pub two_persons: bool,
+    /// Entries of the log that are older than so many days are removed; none are without it.
+    pub keep_days: Option<u32>,
 }
 
 /// The shared state of the gateway.
@@ -118,6 +120,8 @@ pub struct Gateway {
     /// Holds and waiting erasures with their file; held while one of them changes or something is erased.
     pub(crate) custody: tokio::sync::Mutex<Custody>,
     pub(crate) custody_file: PathBuf,
+    /// The newest checkpoint that the control plane has cosigned.
+    pub(crate) cosigned_file: PathBuf,
     pub(crate) authorities: Authorities,
     pub(crate) doors: Doors,
     pub(crate) servers: Servers,
@@ -165,6 +169,7 @@ impl Gateway {
             content: Content::new(&parts.own_dir.join("content"), parts.instance.custody.keep),
             custody: tokio::sync::Mutex::new(Custody::load(&custody_file)?),
             custody_file,
+            cosigned_file: parts.own_dir.join("cosigned.checkpoint"),
             authorities: Authorities::new(parts.keys_dir.join("ca")),
             instance: parts.instance,
         }))

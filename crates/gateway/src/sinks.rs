@@ -17,7 +17,7 @@ mod board;
 mod channel;
 mod cursor;
 mod files;
-mod http;
+pub(crate) mod http;
 mod job;
 mod otlp;
 mod s3;

@@ -87,6 +87,38 @@ impl Change {
         Ok(())
     }
 
+    /// Takes at most `most` records of entries before index `before` out of the index, oldest first. How many there
+    /// were.
+    ///
+    /// # Errors
+    /// When a statement fails.
+    pub async fn forget_records_before(
+        &mut self,
+        log: &str,
+        before: u64,
+        most: u64,
+    ) -> Result<u64, StoreError> {
+        let forget = || doing("forget audit records");
+        let ids: Vec<i64> = sqlx::query_scalar(
+            "DELETE FROM records WHERE id IN \
+             (SELECT id FROM records WHERE log = ? AND idx < ? ORDER BY idx LIMIT ?) RETURNING id",
+        )
+        .bind(log)
+        .bind(to_column("index in a log", before)?)
+        .bind(to_column("number of records", most)?)
+        .fetch_all(self.connection())
+        .await
+        .map_err(forget())?;
+        for id in &ids {
+            sqlx::query("DELETE FROM records_text WHERE rowid = ?")
+                .bind(id)
+                .execute(self.connection())
+                .await
+                .map_err(forget())?;
+        }
+        Ok(ids.len() as u64)
+    }
+
     /// Index and row id of the newest record of a log; -1 and the smallest id if there is none.
     async fn newest_place(&mut self, log: &str) -> Result<(i64, i64), StoreError> {
         let read = || doing("read the newest audit record");

@@ -92,6 +92,13 @@ pub(crate) enum Command {
 On the gateway's own host, by custodians only. Where two persons are asked for, a second custodian gives the same
 command. There is no way back.")]
     Erase(custody::EraseArgs),
+    /// Show for how long the gateway's log is kept, or remove now what is older
+    #[command(after_help = "Examples:
+  clawstaff audit retention
+  clawstaff audit retention --apply        on the gateway's host, by a custodian; recorded
+
+The operator decides with `--keep-days DAYS` of `up` and `gateway`; it is looked at every hour. A hold stops it.")]
+    Retention(custody::RetentionArgs),
     /// Make the searchable index anew from the logs
     #[command(
         after_help = "Example:\n  clawstaff audit rebuild\n\nThe logs stay as they are. `audit checkpoint -o json` shows how far the new index is."
@@ -150,6 +157,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         }
         Command::Hold(command) => custody::hold(context, command).await,
         Command::Erase(args) => custody::erase(context, args).await,
+        Command::Retention(args) => custody::retention(context, args).await,
         Command::Stats { filter } => stats(format, &context.api()?, &filter).await,
         Command::Checkpoint => checkpoint(format, &context.api()?).await,
         Command::Rebuild => rebuild(format, &context.api()?).await,

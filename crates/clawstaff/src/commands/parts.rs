@@ -71,6 +71,11 @@ pub(crate) struct CustodyArgs {
     /// Have nothing erased, and no hold released, unless two custodians ask for it
     #[arg(long)]
     pub(crate) two_persons: bool,
+
+    /// Remove entries of the gateway's log, and content kept of them, once they are older than so many days; a hold
+    /// stops it, and every proof made before still verifies. Without it nothing is removed
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) keep_days: Option<u32>,
 }
 
 impl CustodyArgs {
@@ -84,6 +89,10 @@ impl CustodyArgs {
             .map(|uid| ("--custodian", uid.to_string().into()));
         options.extend(uids);
         options.extend(flag("--two-persons", self.two_persons));
+        options.extend(
+            self.keep_days
+                .map(|days| ("--keep-days", days.to_string().into())),
+        );
         options
     }
 }
@@ -94,6 +103,7 @@ impl From<CustodyArgs> for CustodyPolicy {
             keep: args.keep_content,
             custodians: args.custodians,
             two_persons: args.two_persons,
+            keep_days: args.keep_days,
         }
     }
 }

@@ -55,5 +55,18 @@ fn fields(status: &ServerStatus) -> Vec<Field> {
             },
         ),
     ));
+    for log in &status.logs {
+        let name = if log.name == "gateway" {
+            "gateway log"
+        } else {
+            "control log"
+        };
+        let each = match (log.bytes_per_entry, log.micros_per_entry) {
+            (Some(bytes), Some(micros)) => format!(", {bytes} bytes and {micros} µs an entry"),
+            (None, _) | (_, None) => String::new(),
+        };
+        let text = format!("{} entries, {} not searchable yet{each}", log.entries, log.behind);
+        fields.push((name, text));
+    }
     fields
 }

@@ -163,6 +163,13 @@ const VERBS: &[Row] = &[
     Row("audit show", "audit show control:0", NO_CONTENT),
     Row("audit stats", "audit stats", NO_CONTENT),
     Row("audit checkpoint", "audit checkpoint", NO_CONTENT),
+    Row(
+        "audit retention",
+        "audit retention",
+        Nothing(
+            "shows numbers; what it removes with `--apply` is recorded, in the gateway's tests of retention",
+        ),
+    ),
     Row("audit rebuild", "audit rebuild", INDEX),
     Row("audit hold list", "audit hold list", NO_CONTENT),
     Row("audit hold add", "audit hold add case-1", Record("audit.hold")),

@@ -1,6 +1,9 @@
 //! What every rule needs at hand: the store, the own log, the catalogue, and the channels that say what is new.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use clawstaff_audit::{Log, note::SigningKey};
 use clawstaff_connectors::Catalogue;
@@ -47,6 +50,8 @@ pub(crate) struct App {
     pub(crate) changing: Mutex<()>,
     /// The newest complaint about a log, so that one that is repeated does not fill ours.
     pub(crate) last_gap: Mutex<Option<String>>,
+    /// Up to where records of entries that the gateway pruned were taken out of the index.
+    pub(crate) forgotten: AtomicU64,
     /// Held while entries of the gateway's log are taken in.
     pub(crate) taking: Mutex<()>,
     /// Ends what would never end by itself: long polls, tails, background work.

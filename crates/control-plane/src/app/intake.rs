@@ -10,6 +10,7 @@ use std::{
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    sync::atomic::Ordering,
 };
 
 use clawstaff_api::nodes::{LogAck, LogPush};
@@ -33,6 +34,9 @@ use crate::frontier::Frontier;
 
 /// Leaves in one push.
 const MAX_LEAVES: usize = 1000;
+/// Hashes of leaves read at once, and records forgotten at once.
+const LEAVES_AT_ONCE: u64 = 10_000;
+const RECORDS_AT_ONCE: u64 = 1_000;
 /// A leaf as the log's own format bounds it.
 const MAX_LEAF_BYTES: usize = 65_535;
 
@@ -55,7 +59,7 @@ impl App {
 
     async fn take(&self, push: &LogPush) -> Result<LogAck, Refusal> {
         let checkpoint = self.checked_checkpoint(push).await?;
-        let known = self.store.log(GATEWAY_LOG).await?;
+        let mut known = self.store.log(GATEWAY_LOG).await?;
         let size = known.as_ref().map_or(0, |log| log.size);
         if let Some(known) = known.as_ref().filter(|known| known.origin != checkpoint.origin) {
             return Err(conflict(format!(
@@ -69,9 +73,12 @@ impl App {
                 push.from - 1
             )));
         }
-        if let Some(known) = known.as_ref().filter(|known| push.from > known.indexed) {
-            let text = format!("the index is being rebuilt: push from {}", known.indexed);
-            return Err(Problem::conflict(text).into());
+        if let Some(known) = known.as_mut().filter(|known| push.from > known.indexed) {
+            if push.from != push.first {
+                let text = format!("the index is being rebuilt: push from {}", known.indexed);
+                return Err(Problem::conflict(text).into());
+            }
+            self.pass_over_pruned(known, push.from).await?;
         }
         let hashes: Vec<Hash> = push
             .leaves
@@ -79,7 +86,48 @@ impl App {
             .map(|leaf| leaf_hash(leaf.as_bytes()))
             .collect();
         let fresh = self.same_as_before(push.from, &hashes, size).await?;
-        self.extend(push, &checkpoint, known, &hashes, fresh).await
+        let ack = self.extend(push, &checkpoint, known, &hashes, fresh).await?;
+        self.forget_pruned(push.first).await?;
+        Ok(ack)
+    }
+
+    /// The index is being rebuilt, and the entries before `first` were pruned meanwhile: it goes on there. They were
+    /// taken in once, so their hashes are known, and what follows must still extend them.
+    async fn pass_over_pruned(&self, known: &mut LogRow, first: u64) -> Result<(), Problem> {
+        let mut frontier = Frontier::restore(Some(known));
+        while frontier.size() < first {
+            let count = (first - frontier.size()).min(LEAVES_AT_ONCE);
+            let leaves = self.store.leaves(GATEWAY_LOG, frontier.size(), count).await?;
+            if leaves.is_empty() {
+                return Err(Problem::conflict(
+                    "entries that the gateway has pruned were never taken in",
+                ));
+            }
+            for leaf in leaves {
+                frontier.push(leaf);
+            }
+        }
+        (known.indexed, known.index_frontier) = frontier.into_index();
+        Ok(())
+    }
+
+    /// Records of entries that the gateway's log no longer has leave the index as well.
+    async fn forget_pruned(&self, first: u64) -> Result<(), Problem> {
+        if self.forgotten.load(Ordering::Relaxed) >= first {
+            return Ok(());
+        }
+        loop {
+            let mut change = self.store.begin().await?;
+            let forgotten = change
+                .forget_records_before(GATEWAY_LOG, first, RECORDS_AT_ONCE)
+                .await?;
+            change.commit().await?;
+            if forgotten < RECORDS_AT_ONCE {
+                break;
+            }
+        }
+        self.forgotten.store(first, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The push is well-formed, and its checkpoint is signed with the pinned key and covers exactly it.

@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use clawstaff_audit::{Checkpoint, Draft, Log, Phase, Recovery, tree::leaf_hash};
-use clawstaff_types::Outcome;
+use clawstaff_audit::{Checkpoint, Draft, Log, Phase, Recovery, Stream, tree::leaf_hash};
+use clawstaff_types::{Actor, Digest, Event, EventKind, Outcome};
 
 use super::{
     context::{App, CONTROL_LOG},
     problem::{Problem, chain},
+    record::SYSTEM,
 };
 use crate::{RunError, frontier::Frontier};
 
 /// Entries read at once.
 const BATCH: usize = 1000;
 
-/// Records "unknown" for every intent that has no outcome: the process died in between.
+/// Records "unknown" for every intent that has no outcome, since the process died in between, and that there is a gap
+/// in what is known.
 pub(crate) async fn close_unfinished(log: &Log, recovery: &Recovery) -> Result<(), RunError> {
     for unfinished in &recovery.unfinished {
         let mut event = unfinished.event.clone();
@@ -30,7 +32,28 @@ pub(crate) async fn close_unfinished(log: &Log, recovery: &Recovery) -> Result<(
             .await
             .map_err(|error| RunError::OwnLog(chain(&error)))?;
     }
-    Ok(())
+    if recovery.unfinished.is_empty() && recovery.torn_bytes == 0 {
+        return Ok(());
+    }
+    let mut event = Event::new(EventKind::AuditGap, Actor::System(SYSTEM.to_owned()));
+    event.reason = Some("the control plane did not end cleanly".to_owned());
+    let facts = [
+        ("outcomes_unknown", recovery.unfinished.len().to_string()),
+        ("torn_bytes", recovery.torn_bytes.to_string()),
+    ];
+    event
+        .facts
+        .extend(facts.map(|(label, fact)| (label.to_owned(), fact)));
+    let draft = Draft {
+        stream: Stream::System(SYSTEM.to_owned()),
+        phase: Phase::Fact,
+        call: Digest::of(b""),
+        event,
+    };
+    let recorded = log.append(draft).await;
+    recorded
+        .map(drop)
+        .map_err(|error| RunError::OwnLog(chain(&error)))
 }
 
 impl App {

@@ -1,10 +1,16 @@
 //! The installation as a whole: versions, revisions, and whether the nodes are heard of.
 
-use clawstaff_api::people::{GatewayView, RunnerView, ServerStatus};
+use clawstaff_api::{
+    nodes::LogCost,
+    people::{GatewayView, LogStatus, RunnerView, ServerStatus},
+};
 use clawstaff_store::{GatewayRow, RunnerRow};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{context::App, problem::Problem};
+use super::{
+    context::{App, CONTROL_LOG, GATEWAY_LOG},
+    problem::Problem,
+};
 
 /// A node that was silent for longer is not connected.
 const SILENCE: SignedDuration = SignedDuration::from_secs(30);
@@ -16,11 +22,41 @@ pub(crate) fn is_connected(seen: Timestamp) -> bool {
 impl App {
     /// The installation's status.
     pub(crate) async fn status(&self) -> Result<ServerStatus, Problem> {
+        let gateway = self.store.gateway().await?;
+        let told = gateway.as_ref().map(|row| row.status.log).unwrap_or_default();
         Ok(ServerStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: self.store.revision().await?,
-            gateway: self.store.gateway().await?.map(gateway_view),
+            gateway: gateway.map(gateway_view),
             runner: self.store.runner().await?.map(runner_view),
+            logs: vec![
+                self.log_status(GATEWAY_LOG, told).await?,
+                self.log_status(CONTROL_LOG, self.own_cost()).await?,
+            ],
+        })
+    }
+
+    fn own_cost(&self) -> LogCost {
+        let cost = self.log.cost();
+        LogCost {
+            entries: self.log.size(),
+            counted: cost.entries,
+            bytes: cost.bytes,
+            micros: u64::try_from(cost.time.as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+
+    async fn log_status(&self, name: &str, told: LogCost) -> Result<LogStatus, Problem> {
+        let indexed = self.store.log(name).await?.map_or(0, |log| log.indexed);
+        // The writer speaks every few seconds, and may have been indexed further meanwhile.
+        let entries = told.entries.max(indexed);
+        Ok(LogStatus {
+            name: name.to_owned(),
+            entries,
+            indexed,
+            behind: entries - indexed,
+            bytes_per_entry: told.bytes.checked_div(told.counted),
+            micros_per_entry: told.micros.checked_div(told.counted),
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use clawstaff_api::people::{AuditFilter, ClawView, ServerStatus};
+use clawstaff_api::people::{AuditFilter, ClawView, LogStatus, ServerStatus};
 use maud::{Markup, html};
 
 use super::{
@@ -50,6 +50,20 @@ fn nodes(status: &ServerStatus) -> Markup {
             li { span.label { "State" } "revision " (status.revision) }
             (node("Gateway", gateway))
             (node("Runner", runner))
+            @for log in &status.logs { (audit_log(log)) }
+        }
+    }
+}
+
+fn audit_log(log: &LogStatus) -> Markup {
+    html! {
+        li {
+            span.label { "Log " (log.name) }
+            (log.entries) " entries"
+            @if log.behind > 0 { ", " (log.behind) " not searchable yet" }
+            @if let (Some(bytes), Some(micros)) = (log.bytes_per_entry, log.micros_per_entry) {
+                span.sub { (bytes) " bytes and " (micros) " µs an entry" }
+            }
         }
     }
 }

@@ -287,6 +287,7 @@ impl Gateway {
         let stored = self.log.read(from, 1000).unwrap();
         LogPush {
             from,
+            first: self.log.first(),
             leaves: stored
                 .iter()
                 .map(|one| String::from_utf8(one.leaf.clone()).unwrap())
@@ -310,6 +311,7 @@ impl Gateway {
         };
         LogPush {
             from,
+            first: 0,
             leaves,
             checkpoint: checkpoint.sign(&self.key).unwrap(),
         }

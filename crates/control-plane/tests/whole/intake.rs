@@ -7,6 +7,7 @@ use clawstaff_audit::{
     tree::{CompactRange, leaf_hash},
 };
 use clawstaff_types::{Digest, EventKind, Outcome};
+use http::{Method, StatusCode};
 
 use super::bench::{Bench, Gateway, leaf};
 
@@ -190,4 +191,39 @@ async fn a_gateway_that_never_said_hello_pushes_nothing() {
         bench.push(&gateway.push_from(0)).await.problem().code,
         Code::Conflict
     );
+}
+
+#[tokio::test]
+async fn a_rebuilt_index_begins_where_retention_has_left_the_log_and_forgets_what_goes_later() {
+    let (bench, gateway) = introduced().await;
+    for _ in 0..5 {
+        gateway.call(|_| {}, Some(Outcome::Succeeded)).await;
+    }
+    gateway.pushed(&bench, 0).await;
+    let ids = async || {
+        let records = bench.audit("claw=triage").await.records;
+        records.into_iter().map(|record| record.id).collect::<Vec<_>>()
+    };
+    let rebuilt = bench.person(Method::POST, "/v1/audit/rebuild", &()).await;
+    assert_eq!(rebuilt.status, StatusCode::OK);
+    assert_eq!(gateway.hello(&bench).await.log_size, 0);
+
+    let mut push = gateway.push_from(4);
+    assert_eq!(
+        bench.push(&push).await.problem().code,
+        Code::Conflict,
+        "nothing was pruned"
+    );
+    push.first = 4;
+    let ack: LogAck = bench.push(&push).await.json();
+    assert_eq!(ack.size, 10);
+    assert_eq!(ids().await, ["gateway:4", "gateway:6", "gateway:8"]);
+
+    gateway.call(|_| {}, Some(Outcome::Succeeded)).await;
+    let mut push = gateway.push_from(10);
+    push.first = 7;
+    let ack: LogAck = bench.push(&push).await.json();
+    assert_eq!(ack.size, 12);
+    assert_eq!(ids().await, ["gateway:8", "gateway:10"]);
+    assert_eq!(gaps(&bench).await, 0);
 }

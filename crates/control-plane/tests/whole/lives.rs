@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use clawstaff_api::{
     Code,
-    nodes::{CageStats, CageStatus, Cause, Desired, GATEWAY_STATUS, GatewayStatus, Phase, RunnerStatus},
+    nodes::{
+        CageStats, CageStatus, Cause, Desired, GATEWAY_STATUS, GatewayStatus, LogCost, Phase, RunnerStatus,
+    },
     people::{CheckAnswer, ClawView, MessageAccepted, RevisionView, ServerStatus},
 };
 use clawstaff_types::{Decision, Grant};
@@ -314,6 +316,12 @@ async fn a_message_goes_sealed_to_the_gateway_and_is_dropped_when_taken() {
         revision: state.revision,
         messages_taken: vec![accepted.id],
         ready: [("triage".parse().unwrap(), true)].into(),
+        log: LogCost {
+            entries: 7,
+            counted: 2,
+            bytes: 2_001,
+            micros: 501,
+        },
         ..GatewayStatus::default()
     };
     let answer = bench
@@ -322,6 +330,17 @@ async fn a_message_goes_sealed_to_the_gateway_and_is_dropped_when_taken() {
     assert_eq!(answer.status, StatusCode::NO_CONTENT);
     assert!(bench.gateway_state(0).await.messages.is_empty());
     assert!(bench.claw("triage").await.ready);
+    let logs = bench.get::<ServerStatus>("/v1/status").await.logs;
+    let (gateway, own) = (&logs[0], &logs[1]);
+    assert_eq!((gateway.entries, gateway.indexed, gateway.behind), (7, 0, 7));
+    assert_eq!(
+        (gateway.bytes_per_entry, gateway.micros_per_entry),
+        (Some(1000), Some(250))
+    );
+    assert!(
+        own.entries > 0 && own.bytes_per_entry > Some(400) && own.micros_per_entry > Some(0),
+        "{own:?}"
+    );
     let body = json!({ "sealed": { "recipient": sealed("k")["recipient"], "enc": "AA", "ciphertext": "A".repeat(40_000), "digest": sealed("k")["digest"] } });
     let large = bench
         .person(Method::POST, "/v1/claws/triage/messages", &body)

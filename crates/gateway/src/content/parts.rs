@@ -184,6 +184,31 @@ impl Parts {
         }
     }
 
+    /// Removes the files that hold nothing but parts of records before `first`, oldest first.
+    pub(super) fn forget_before(&self, first: u64) -> Result<(), PartsError> {
+        let failed = |doing, path: &Path| {
+            let path = path.to_owned();
+            move |source| PartsError::Io { doing, path, source }
+        };
+        let names = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            names => names.map_err(failed("list", &self.dir))?,
+        };
+        let ordinal = |name: &str| name.strip_suffix(".parts")?.parse::<u64>().ok();
+        let mut ordinals: Vec<u64> = names
+            .flatten()
+            .filter_map(|entry| ordinal(entry.file_name().to_str()?))
+            .filter(|ordinal| *ordinal < first / RECORDS)
+            .collect();
+        ordinals.sort_unstable();
+        let _nobody_writes = self.sound.lock().unwrap_or_else(PoisonError::into_inner);
+        for ordinal in ordinals {
+            let path = self.path(ordinal.saturating_mul(RECORDS));
+            fs::remove_file(&path).map_err(failed("remove", &path))?;
+        }
+        Ok(())
+    }
+
     fn path(&self, index: u64) -> PathBuf {
         self.dir.join(format!("{:012}.parts", index / RECORDS))
     }
@@ -273,6 +298,29 @@ fn bound(index: u64, label: Label, whose: &Whose) -> String {
 mod tests {
     use super::*;
     use crate::content::Subjects;
+
+    #[test]
+    fn parts_of_records_that_are_gone_go_by_whole_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = Subjects::open(dir.path()).unwrap();
+        let whose = Whose::new("a".parse().unwrap(), None);
+        let key = keys.of(&whose).unwrap();
+        let parts = Parts::new(&dir.path().join("content"), true);
+        parts.forget_before(9).unwrap();
+        let indices = [0, RECORDS - 1, RECORDS, 3 * RECORDS];
+        for index in indices {
+            parts
+                .put(index, Label::Request, &whose, &key, b"x".to_vec())
+                .unwrap();
+        }
+        let left = || indices.map(|index| parts.of(index).unwrap().len());
+        parts.forget_before(RECORDS - 1).unwrap();
+        assert_eq!(left(), [1, 1, 1, 1]);
+        parts.forget_before(2 * RECORDS - 1).unwrap();
+        assert_eq!(left(), [0, 0, 1, 1]);
+        parts.forget_before(3 * RECORDS).unwrap();
+        assert_eq!(left(), [0, 0, 0, 1]);
+    }
 
     #[test]
     fn parts_come_back_after_a_torn_write_and_open_for_their_subject_only() {

@@ -10,7 +10,7 @@ use axum::{
 };
 use clawstaff_api::{
     ApiProblem, Code,
-    local::{EraseAnswer, EraseRequest, Hold, HoldRequest, Subject},
+    local::{EraseAnswer, EraseRequest, Hold, HoldRequest, Retention, Subject},
 };
 use clawstaff_audit::{AppendError, Draft, Phase, Receipt, Stream};
 use clawstaff_types::{Actor, Digest, Event, EventKind, MemberId, Outcome};
@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use super::{Caller, Local, respond};
 use crate::{
     content::{Custody, CustodyError, Erasure, KeyringError, Ruling, Whose},
+    retention::{self, RetentionError},
     settle::chain,
 };
 
@@ -74,6 +75,38 @@ pub(super) async fn erase(
         ))
     });
     answer(erased.map(Json))
+}
+
+pub(super) async fn retention(State(local): State<Arc<Local>>) -> Json<Retention> {
+    Json(retention::info(&local.gateway).await)
+}
+
+pub(super) async fn retain(
+    State(local): State<Arc<Local>>,
+    Extension(caller): Extension<Caller>,
+) -> Response {
+    if !caller.is_custodian(&local) {
+        return respond(&not_custodian());
+    }
+    // Whoever asked may hang up; what is begun is ended and recorded.
+    let retaining =
+        tokio::spawn(async move { retention::apply(&local.gateway, Actor::Member(caller.0)).await });
+    let ended = retaining.await.unwrap_or(Err(RetentionError::Ending));
+    answer(ended.map(Json).map_err(|error| not_retained(&error)))
+}
+
+fn not_retained(error: &RetentionError) -> ApiProblem {
+    let code = match error {
+        RetentionError::NoPolicy | RetentionError::Held(_) => Code::Conflict,
+        RetentionError::Unrecorded(_) | RetentionError::Ending => Code::Unavailable,
+        RetentionError::Unknown(_) | RetentionError::Prune(_) => Code::Internal,
+    };
+    let problem = ApiProblem::new(code, chain(error));
+    match error {
+        RetentionError::NoPolicy => problem.with_hint("start it with `--keep-days DAYS`"),
+        RetentionError::Held(_) => problem.with_hint("release it first, if the law lets you"),
+        _ => problem,
+    }
 }
 
 fn answer(done: Result<impl IntoResponse, ApiProblem>) -> Response {

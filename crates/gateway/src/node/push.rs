@@ -2,11 +2,7 @@
 //! the cosigned checkpoint back, kept where a later auditor finds it.
 
 use clawstaff_api::nodes::{GATEWAY_LOG, LogAck, LogPush};
-use clawstaff_audit::{
-    Checkpoint, Cosigner, Stored,
-    note::Note,
-    tree::{CompactRange, leaf_hash},
-};
+use clawstaff_audit::{Checkpoint, Cosigner, Stored, note::Note};
 use std::time::Duration;
 
 use super::{Node, session::Broken};
@@ -18,13 +14,6 @@ const MAX_BYTES: usize = 4 << 20;
 /// Entries are offered at least this often, so that a lost acknowledgement is noticed.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 const ANSWER_TIME: Duration = Duration::from_secs(30);
-
-/// The tree up to where the control plane has it; made only when a batch ends before the log does.
-#[derive(Debug, Default)]
-struct Behind {
-    range: CompactRange,
-    size: u64,
-}
 
 impl Node {
     /// Pushes everything from `from` on, and whatever is appended from then on. Ends when the conversation breaks.
@@ -41,18 +30,19 @@ impl Node {
             );
             return Err(Broken::Protocol(text));
         }
+        // What was pruned was taken in before; only its index may be asked for again.
+        from = from.max(log.first());
         let mut size = log.watch();
-        let mut behind = Behind::default();
         loop {
             size.mark_unchanged();
             while from < log.size() {
-                from = self.push_batch(from, &mut behind, witness).await?;
+                from = self.push_batch(from, witness).await?;
             }
             let _ = tokio::time::timeout(AT_LEAST_EVERY, size.changed()).await;
         }
     }
 
-    async fn push_batch(&self, from: u64, behind: &mut Behind, witness: &Cosigner) -> Result<u64, Broken> {
+    async fn push_batch(&self, from: u64, witness: &Cosigner) -> Result<u64, Broken> {
         let note = self.gateway.log.checkpoint();
         let end = Checkpoint::parse(&note).map_err(Broken::own)?.size;
         let leaves = self.batch(from, end)?;
@@ -60,7 +50,7 @@ impl Node {
         let checkpoint = if to == end {
             note
         } else {
-            self.checkpoint_at(to, behind)?
+            self.gateway.log.checkpoint_at(to).map_err(Broken::own)?
         };
         let leaves = leaves
             .into_iter()
@@ -68,6 +58,7 @@ impl Node {
             .collect::<Result<_, _>>();
         let push = LogPush {
             from,
+            first: self.gateway.log.first(),
             leaves: leaves.map_err(Broken::own)?,
             checkpoint,
         };
@@ -104,30 +95,6 @@ impl Node {
             ));
         }
         Ok(leaves)
-    }
-
-    /// A checkpoint of the log as it was at `size`.
-    fn checkpoint_at(&self, size: u64, behind: &mut Behind) -> Result<String, Broken> {
-        while behind.size < size {
-            let most = usize::try_from(size - behind.size)
-                .unwrap_or(MAX_LEAVES)
-                .min(MAX_LEAVES);
-            let leaves = self.gateway.log.read(behind.size, most).map_err(Broken::own)?;
-            if leaves.is_empty() {
-                return Err(Broken::Protocol("the log ends before its checkpoint".to_owned()));
-            }
-            for stored in &leaves {
-                behind.range.push(leaf_hash(&stored.leaf));
-            }
-            behind.size += leaves.len() as u64;
-        }
-        let origin = self.gateway.log.origin().to_owned();
-        let checkpoint = Checkpoint {
-            origin,
-            size,
-            root: behind.range.root(),
-        };
-        checkpoint.sign(&self.log_key).map_err(Broken::own)
     }
 
     /// Keeps the cosigned checkpoint if it is the one we sent with the control plane's cosignature.

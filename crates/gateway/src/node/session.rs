@@ -3,7 +3,8 @@
 use std::{convert::Infallible, time::Duration};
 
 use clawstaff_api::nodes::{
-    GATEWAY_HELLO, GATEWAY_STATE, GATEWAY_STATUS, GatewayHello, GatewayStatus, GatewayWelcome, Signed,
+    GATEWAY_HELLO, GATEWAY_STATE, GATEWAY_STATUS, GatewayHello, GatewayStatus, GatewayWelcome, LogCost,
+    Signed,
 };
 use clawstaff_audit::Cosigner;
 use std::sync::PoisonError;
@@ -138,6 +139,16 @@ impl Node {
         }
     }
 
+    fn log_cost(&self) -> LogCost {
+        let (log, cost) = (&self.gateway.log, self.gateway.log.cost());
+        LogCost {
+            entries: log.size(),
+            counted: cost.entries,
+            bytes: cost.bytes,
+            micros: u64::try_from(cost.time.as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+
     async fn send_status(&self) -> Result<(), Broken> {
         let taken = self
             .states
@@ -156,6 +167,7 @@ impl Node {
             approvals_taken: approvals::taken(&self.gateway.state.load(), &waiting),
             waiting,
             sinks: self.gateway.sinks.all(),
+            log: self.log_cost(),
         };
         self.client
             .post::<_, serde_json::Value>(GATEWAY_STATUS, &status, ANSWER_TIME)

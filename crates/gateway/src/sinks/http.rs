@@ -56,12 +56,12 @@ pub(super) fn tls(
 
 /// A client of one receiver.
 #[derive(Debug)]
-pub(super) struct Http {
+pub(crate) struct Http {
     pool: Client<Dialer, Full<Bytes>>,
 }
 
 impl Http {
-    pub(super) fn new(ca: Option<&str>, extra_ca: Option<&Path>) -> Result<Self, Failed> {
+    pub(crate) fn new(ca: Option<&str>, extra_ca: Option<&Path>) -> Result<Self, Failed> {
         let mut tls = tls(ca, extra_ca, None)?;
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let pool = Client::builder(TokioExecutor::new())
@@ -79,6 +79,22 @@ impl Http {
         headers: Vec<(HeaderName, HeaderValue)>,
         body: Bytes,
     ) -> Result<Bytes, Failed> {
+        let (status, body) = self.exchange(method, url, headers, body).await?;
+        if status.is_success() {
+            Ok(body)
+        } else {
+            Err(refused(status, &body))
+        }
+    }
+
+    /// Sends once, whatever the answer.
+    pub(crate) async fn exchange(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), Failed> {
         let mut request = Request::builder()
             .method(method)
             .uri(url.text())
@@ -94,15 +110,9 @@ impl Http {
             let body = body.map_err(|error| Failed(format!("the answer cannot be read: {error}")))?;
             Ok((head.status, body.to_bytes()))
         };
-        let answer: Result<_, Failed> = tokio::time::timeout(ANSWER_TIME, exchange)
+        tokio::time::timeout(ANSWER_TIME, exchange)
             .await
-            .map_err(|_| Failed(format!("no answer within {} seconds", ANSWER_TIME.as_secs())))?;
-        let (status, body) = answer?;
-        if status.is_success() {
-            Ok(body)
-        } else {
-            Err(refused(status, &body))
-        }
+            .map_err(|_| Failed(format!("no answer within {} seconds", ANSWER_TIME.as_secs())))?
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Job {
 
 /// Why a delivery did not happen, for people.
 #[derive(Debug)]
-pub(super) struct Failed(pub(super) String);
+pub(crate) struct Failed(pub(crate) String);
 
 impl<E: std::error::Error> From<E> for Failed {
     fn from(error: E) -> Self {

@@ -1,6 +1,11 @@
 //! Content: kept only if asked for, read by custodians only and on record, held, erased for good.
 
-use std::path::Path;
+use std::{
+    fs::Permissions,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::Path,
+    process::Command,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use clawstaff_api::local::{CONTENT, Content, ERASE, EraseAnswer, HOLDS};
@@ -21,6 +26,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::world::{Client, Read, World, name};
 
+/// Users of the host besides root.
+const CUSTODIAN: u32 = 4_001;
+const STRANGER: u32 = 4_002;
+
 const ASKED: &str = "the acquisition of Initech closes on Friday";
 const ANSWERED: &str = "understood-initech-4711";
 
@@ -39,7 +48,12 @@ impl Custody {
         let stop = CancellationToken::new();
         let listener = local::bind(&world.data().join("gateway.sock")).unwrap();
         let gateway = world.gateway.clone();
-        tokio::spawn(local::serve(gateway, listener, Callers::new(&[]), stop.clone()));
+        tokio::spawn(local::serve(
+            gateway,
+            listener,
+            Callers::new(&[CUSTODIAN, STRANGER]),
+            stop.clone(),
+        ));
         Self {
             world,
             _serving: stop.drop_guard(),
@@ -107,6 +121,33 @@ impl Custody {
 
     async fn erase(&self, subject: &str) -> Read {
         self.ask("POST", ERASE, &json!({ "subject": subject })).await
+    }
+
+    /// Another user of the host asks for an erasure; status and body of the answer.
+    async fn erase_as(&self, uid: u32, subject: &'static str) -> String {
+        let socket = self.world.data().join("gateway.sock");
+        for (path, mode) in [(self.world.data(), 0o755), (&socket, 0o666)] {
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        }
+        let script = "import http.client, json, socket, sys
+c = http.client.HTTPConnection('gateway')
+c.sock = socket.socket(socket.AF_UNIX)
+c.sock.connect(sys.argv[1])
+c.request('POST', sys.argv[2], json.dumps({'subject': sys.argv[3]}), {'content-type': 'application/json'})
+a = c.getresponse()
+print(a.status, a.read().decode())";
+        let asked = tokio::task::spawn_blocking(move || {
+            Command::new("python3")
+                .args(["-c", script, socket.to_str().unwrap(), ERASE, subject])
+                .uid(uid)
+                .output()
+        });
+        let asked = asked.await.unwrap();
+        let asked =
+            asked.unwrap_or_else(|error| panic!("python3 (apt-get install python3), as root: {error}"));
+        let errors = String::from_utf8_lossy(&asked.stderr);
+        assert!(asked.status.success(), "{errors}");
+        String::from_utf8(asked.stdout).unwrap()
     }
 
     /// Every file below the data directory that holds these bytes.
@@ -276,6 +317,7 @@ async fn with_two_persons_one_alone_erases_nothing() {
     let custody = Custody::new(CustodyPolicy {
         keep: true,
         two_persons: true,
+        custodians: vec![CUSTODIAN],
         ..CustodyPolicy::default()
     })
     .await;
@@ -289,9 +331,18 @@ async fn with_two_persons_one_alone_erases_nothing() {
         );
     }
     assert_eq!(custody.content(index).await.erased, 0);
-    // Somebody else asked first: as if root had, and this is another custodian.
-    let file = custody.world.data().join("gateway/holds.json");
-    assert!(std::fs::read_to_string(file).unwrap().contains("member:uid-7"));
+    // One who is no custodian is no second person, whoever started it; another custodian is.
+    let stranger = custody.erase_as(STRANGER, "member:uid-7").await;
+    assert!(stranger.starts_with("403 "), "{stranger}");
+    let second = custody.erase_as(CUSTODIAN, "member:uid-7").await;
+    assert!(
+        second.starts_with("200 ") && second.contains("erased"),
+        "{second}"
+    );
+    assert_eq!(custody.content(index).await.erased, 2);
+    let erased = custody.world.last(EventKind::AuditErase).event;
+    assert_eq!(erased.actor.to_string(), format!("member:uid-{CUSTODIAN}"));
+    assert_eq!(erased.facts["first_asked_by"], "uid-0");
 }
 
 #[tokio::test]

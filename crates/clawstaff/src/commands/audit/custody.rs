@@ -1,7 +1,9 @@
 //! `clawstaff audit hold` and `audit erase`: on the gateway's own host, where the keys are.
 
 use bytes::Bytes;
-use clawstaff_api::local::{ERASE, EraseAnswer, EraseRequest, HOLDS, Hold, HoldRequest, Subject};
+use clawstaff_api::local::{
+    ERASE, EraseAnswer, EraseRequest, HOLDS, Hold, HoldRequest, RETENTION, Retention, Subject,
+};
 use http::Method;
 
 use crate::{
@@ -75,6 +77,40 @@ fn whom(hold: &Hold) -> String {
     hold.subject
         .as_ref()
         .map_or_else(|| "everything".to_owned(), ToString::to_string)
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RetentionArgs {
+    /// Remove now what is older than it is kept
+    #[arg(long)]
+    apply: bool,
+}
+
+pub(super) async fn retention(context: &Context, args: RetentionArgs) -> Result<(), Failure> {
+    let gateway = context.gateway()?;
+    let retention: Retention = if args.apply {
+        gateway.post(RETENTION, &()).await?
+    } else {
+        gateway.get(RETENTION).await?
+    };
+    if context.output == Format::Json {
+        return output::json(&retention);
+    }
+    let Retention {
+        keep_days,
+        first,
+        size,
+        held,
+        removed,
+    } = retention;
+    if args.apply {
+        output::note(&format!("{removed} entries were removed"));
+    }
+    let kept = keep_days.map_or_else(|| "for ever".to_owned(), |days| format!("for {days} days"));
+    let stopped = held.map_or_else(String::new, |hold| format!("; hold {hold} stops it"));
+    output::line(&format!(
+        "entries are kept {kept}{stopped}; the gateway's log has {size}, of which the first {first} were removed"
+    ))
 }
 
 pub(super) async fn erase(context: &Context, args: EraseArgs) -> Result<(), Failure> {

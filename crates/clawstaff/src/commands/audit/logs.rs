@@ -1,7 +1,10 @@
 //! The files of a log on this machine, for commands that prove from them: its tiles, and the checkpoints that
 //! somebody cosigned.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
 
 use clawstaff_audit::{
     Checkpoint, Cosigner, Policy, VerifyingKey,
@@ -24,6 +27,8 @@ pub(super) struct LogFiles {
     cosigned: Vec<PathBuf>,
     /// Who cosigns it: a name and the folder of that party's own log.
     other: Option<(&'static str, PathBuf)>,
+    /// The checkpoint that external witnesses have cosigned, and the policy that names them.
+    witnessed: Option<(PathBuf, PathBuf)>,
 }
 
 /// A checkpoint to prove against, and the policy that says who has to have signed it.
@@ -48,12 +53,20 @@ impl LogFiles {
                     gateway.join("cosigned.checkpoint"),
                 ],
                 other: Some(("control", control.join("log"))),
+                witnessed: Some((
+                    gateway.join("witnessed.checkpoint"),
+                    gateway.join("witnesses.policy"),
+                )),
             },
             Self {
                 name: "control".to_owned(),
                 folder: control.join("log"),
                 cosigned: vec![gateway.join("control.checkpoint")],
                 other: Some(("gateway", gateway.join("log"))),
+                witnessed: Some((
+                    gateway.join("control.witnessed.checkpoint"),
+                    gateway.join("witnesses.policy"),
+                )),
             },
         ]
     }
@@ -65,6 +78,7 @@ impl LogFiles {
             folder,
             cosigned: Vec::new(),
             other: None,
+            witnessed: None,
         }
     }
 
@@ -78,7 +92,8 @@ impl LogFiles {
         read_vkey(&self.folder)
     }
 
-    /// The cosigned checkpoint that covers `least` entries, or else the published one.
+    /// The checkpoint that covers `least` entries and that most vouch for: external witnesses, as the operator's policy
+    /// asks for; else the other party; else nobody but the log.
     pub(super) fn basis(&self, least: u64) -> Result<Basis, Failure> {
         let key = self.key()?;
         let published = read_note(&self.folder.join("checkpoint"))?;
@@ -87,6 +102,9 @@ impl LogFiles {
             Failure::new(Exit::NotFound, message).hint("a log has one as soon as it has an entry")
         })?;
         let newest = checked(&published, &key, &self.folder)?;
+        if let Some(basis) = self.witnessed(least..=newest.size)? {
+            return Ok(basis);
+        }
         let mut notes = Vec::new();
         for path in &self.cosigned {
             let note = read_note(path)?;
@@ -113,6 +131,26 @@ impl LogFiles {
             checkpoint: published,
             policy: format!("log {key}\nquorum none\n"),
         })
+    }
+
+    /// The checkpoint that external witnesses have cosigned, if it satisfies the policy and covers enough.
+    fn witnessed(&self, sizes: RangeInclusive<u64>) -> Result<Option<Basis>, Failure> {
+        let Some((note, policy)) = &self.witnessed else {
+            return Ok(None);
+        };
+        let (Some(checkpoint), Some(policy)) = (read_note(note)?, read_note(policy)?) else {
+            return Ok(None);
+        };
+        let vouched = Policy::parse(&policy)
+            .ok()
+            .and_then(|known| known.check(&checkpoint).ok());
+        Ok(vouched
+            .filter(|vouched| sizes.contains(&vouched.checkpoint.size))
+            .map(|vouched| Basis {
+                size: vouched.checkpoint.size,
+                checkpoint,
+                policy,
+            }))
     }
 
     fn witness(&self) -> Option<(&'static str, Cosigner)> {

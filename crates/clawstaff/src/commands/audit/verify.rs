@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clawstaff_audit::{
     Checkpoint, VerifyingKey,
     note::MAX_NOTE_BYTES,
-    verify::{Problem, Report, verify_dir},
+    verify::{Held, Problem, Report, verify_against},
 };
 use serde::Serialize;
 
@@ -44,10 +44,10 @@ pub(crate) struct Args {
 struct Log {
     name: String,
     folder: PathBuf,
-    /// Checkpoints that somebody else holds, with where they are; those of another log are passed over.
+    /// Checkpoints that somebody else holds of it, with where they are.
     held: Vec<(String, Checkpoint)>,
-    /// The file of `--from`, in which one at least should be of this log.
-    given: Option<String>,
+    /// Those of `--from`, of which one at least should be of this log; the others are passed over.
+    given: Vec<(String, Checkpoint)>,
 }
 
 /// What came of one log.
@@ -143,8 +143,8 @@ fn one(folder: PathBuf, given: Vec<(String, Checkpoint)>) -> Result<Log, Failure
     Ok(Log {
         name: "log".to_owned(),
         folder,
-        given: given.first().map(|(place, _)| place.clone()),
-        held: given,
+        held: Vec::new(),
+        given,
     })
 }
 
@@ -156,6 +156,7 @@ fn both(place: &Place, given: &[(String, Checkpoint)]) -> Result<Vec<Log>, Failu
             place.gateway(),
             [
                 place.control().join("gateway.checkpoint"),
+                place.gateway().join("witnessed.checkpoint"),
                 place.gateway().join("anchor/checkpoint"),
                 place.control().join("gateway.conflict"),
             ],
@@ -165,6 +166,7 @@ fn both(place: &Place, given: &[(String, Checkpoint)]) -> Result<Vec<Log>, Failu
             place.control(),
             [
                 place.gateway().join("control.checkpoint"),
+                place.gateway().join("control.witnessed.checkpoint"),
                 place.control().join("anchor/checkpoint"),
                 place.gateway().join("control.conflict"),
             ],
@@ -182,12 +184,11 @@ fn both(place: &Place, given: &[(String, Checkpoint)]) -> Result<Vec<Log>, Failu
         for path in others {
             held.extend(read_held(&path)?);
         }
-        held.extend(given.iter().cloned());
         logs.push(Log {
             name: name.to_owned(),
             folder: folder.join("log"),
             held,
-            given: given.first().map(|(place, _)| place.clone()),
+            given: given.to_vec(),
         });
     }
     Ok(logs)
@@ -261,40 +262,44 @@ fn notes(text: &str) -> Vec<String> {
 
 /// Verifies a log against everything that is held of it.
 fn verify(log: &Log, key: Option<&VerifyingKey>) -> Finding {
-    let first = verify_dir(&log.folder, key, None);
-    let mut checked = vec![format!(
-        "{} entries: every hash, batch, signature of the log, tile, and the order and completeness of each stream",
-        first.size
-    )];
-    let mut report = first;
-    let held = held_of(log, report.origin.as_deref());
-    if let Some(file) = log
-        .given
-        .as_ref()
-        .filter(|file| !held.iter().any(|(place, _)| place == *file))
-    {
+    let origin = origin(log);
+    let of_it = |held: &&(String, Checkpoint)| origin.as_ref().is_none_or(|origin| *origin == held.1.origin);
+    let given: Vec<_> = log.given.iter().filter(of_it).collect();
+    let held: Vec<Held> = log
+        .held
+        .iter()
+        .chain(given.iter().copied())
+        .map(|(place, checkpoint)| Held {
+            name: format!("the checkpoint in {place}"),
+            checkpoint: checkpoint.clone(),
+        })
+        .collect();
+    let mut report = verify_against(&log.folder, key, &held);
+    if let ([], Some((file, _))) = (given.as_slice(), log.given.first()) {
         let text = format!("none of the checkpoints in {file} is of this log");
         report.unchecked.push(text);
     }
-    for (place, checkpoint) in held {
-        let again = verify_dir(&log.folder, key, Some(checkpoint));
-        let new = |problem: &Problem| !report.problems.contains(problem);
-        let news: Vec<Problem> = again.problems.into_iter().filter(new).collect();
-        if news.is_empty() && report.size >= checkpoint.size {
-            checked.push(format!(
-                "extends the checkpoint over {} entries in {place}",
-                checkpoint.size
-            ));
-        }
-        report.problems.extend(news);
+    let mut checked = vec![format!(
+        "{} entries: every hash, batch, signature of the log, tile, and the order and completeness of each stream",
+        report.size
+    )];
+    for (held, _) in held.iter().zip(&report.extends).filter(|(_, extends)| **extends) {
+        checked.push(format!(
+            "extends {} over {} entries",
+            held.name, held.checkpoint.size
+        ));
     }
     finding(log, report, checked)
 }
 
-/// The checkpoints that are of this very log.
-fn held_of<'a>(log: &'a Log, origin: Option<&str>) -> Vec<&'a (String, Checkpoint)> {
-    let of_it = |held: &&(String, Checkpoint)| origin.is_none_or(|origin| origin == held.1.origin);
-    log.held.iter().filter(of_it).collect()
+/// What the log should be called: what others hold of it says so, or else its own checkpoint.
+fn origin(log: &Log) -> Option<String> {
+    let own = || {
+        let note = std::fs::read_to_string(log.folder.join("checkpoint")).ok()?;
+        Checkpoint::parse(&note).ok()
+    };
+    let known = log.held.first().map(|(_, checkpoint)| checkpoint.clone());
+    known.or_else(own).map(|checkpoint| checkpoint.origin)
 }
 
 fn finding(log: &Log, report: Report, checked: Vec<String>) -> Finding {
