@@ -85,6 +85,9 @@ pub(crate) fn pairs(text: &str) -> Result<Vec<(String, String)>, &'static str> {
         if name.contains('\0') || value.contains('\0') {
             return Err("it holds a NUL");
         }
+        if name.contains('%') {
+            return Err("a name in it is percent-encoded twice");
+        }
         pairs.push((name, value));
         if pairs.len() > MAX_PAIRS {
             return Err("it holds more than 1,000 names");
@@ -182,6 +185,7 @@ mod tests {
                 ("c".into(), String::new())
             ]
         );
+        assert!(pairs("%2561=1").is_err() && pairs("a=%2561").is_ok());
         assert!(pairs("a=1;b=2").is_err() && pairs("a=%f").is_err() && pairs("a=%00").is_err());
     }
 

@@ -9,6 +9,7 @@
 
 mod approvals;
 mod bounds;
+mod bytes;
 mod content;
 mod disk;
 mod doors;
