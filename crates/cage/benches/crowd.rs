@@ -15,6 +15,8 @@ mod census;
 #[path = "../tests/support/common.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
 mod common;
+#[path = "../tests/support/weight.rs"]
+mod weight;
 
 use std::{
     fs,
@@ -144,7 +146,16 @@ impl Crowd<'_> {
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
         let each = used().saturating_sub(before) / u64::from(count.max(1));
-        println!("idle       {count} side by side, {each} KiB of the machine each (MemTotal - MemAvailable)");
+        let mut weights = Vec::new();
+        for spec in &specs {
+            weights.push(weight::of(&self.backend.observe(&spec.id).await.unwrap()));
+        }
+        weights.sort_unstable();
+        let middle = weights.get(weights.len() / 2).copied().unwrap_or_default();
+        println!(
+            "idle       {count} side by side, each {middle} KiB (PSS of init and parent, kernel memory of its cgroup), \
+             {each} KiB of the machine (MemTotal - MemAvailable)"
+        );
         self.clear(&specs).await;
     }
 

@@ -14,6 +14,8 @@
 #[path = "../tests/support/common.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
 mod common;
+#[path = "../tests/support/weight.rs"]
+mod weight;
 
 use std::{
     fs,
@@ -25,7 +27,7 @@ use std::{
 };
 
 use clawstaff_cage::{
-    Backend, CageId, CageSpec, Image, Observed,
+    Backend, CageId, CageSpec, Image,
     builtin::Builtin,
     conformance::Setup,
     docker::{Docker, DockerConfig},
@@ -35,6 +37,8 @@ use clawstaff_cage::{
 const ROUNDS: u32 = 40;
 const CONTAINERS: u32 = 8;
 const IDLE: [&str; 4] = ["/sbin/claw", "probe", "actor", "idle"];
+/// Says one word and ends: what killing the tool would leave behind needs no clearing up.
+const SPEAK: [&str; 5] = ["/sbin/claw", "probe", "actor", "spin", "0"];
 /// Says that this is the second run, as an ordinary user, with its programs in this directory.
 const AGAIN: &str = "CLAWSTAFF_BENCH_AGAIN";
 
@@ -53,11 +57,10 @@ async fn main() {
         "p90",
         "max"
     );
-    native(dir.path()).await;
     let image = Builtin::new(&common::program("claw"))
         .and_then(|image| image.directory(&dir.path().join("images")))
         .unwrap();
-    compare("bwrap --unshare-all, first word", ROUNDS, || bwrap(&image));
+    native(dir.path(), &image).await;
     if common::is_root() {
         let bundle = bundle(dir.path(), &image);
         compare("crun run, first word", ROUNDS, || crun(&bundle));
@@ -66,7 +69,8 @@ async fn main() {
     }
 }
 
-async fn native(dir: &Path) {
+/// Each round makes a cage and then a sandbox of `bwrap`, so that a busy machine is as busy for both.
+async fn native(dir: &Path, image: &Path) {
     let backend = Native::new(NativeConfig {
         state_dir: dir.join("state"),
         launcher: common::program("clawstaff-launcher"),
@@ -77,10 +81,12 @@ async fn native(dir: &Path) {
         mut creates,
         mut starts,
         mut words,
+        mut all_words,
         mut pauses,
         mut stops,
         mut destroys,
-    ] = [const { vec![] }; 6];
+    ] = [const { vec![] }; 7];
+    let mut others = Ok(Vec::new());
     let mut memory = Vec::new();
     // The first makes the storage template and the image; it is not counted.
     for number in 0..=ROUNDS {
@@ -96,10 +102,11 @@ async fn native(dir: &Path) {
             std::thread::sleep(Duration::from_micros(50));
         }
         let spoken = Instant::now();
-        let weight = weight(&backend.observe(id).await.unwrap());
+        let weight = weight::of(&backend.observe(id).await.unwrap());
         let times = [
             created - begin,
             started - created,
+            spoken - created,
             spoken - begin,
             time(backend.pause(id)).await,
             {
@@ -113,23 +120,35 @@ async fn native(dir: &Path) {
                 &mut creates,
                 &mut starts,
                 &mut words,
+                &mut all_words,
                 &mut pauses,
                 &mut stops,
                 &mut destroys,
             ];
             all.into_iter().zip(times).for_each(|(all, one)| all.push(one));
             memory.push(weight);
+            if let Ok(times) = &mut others {
+                match first_word(bwrap(image)) {
+                    Ok(time) => times.push(time),
+                    Err(why) => others = Err(why),
+                }
+            }
         }
     }
     for (name, times) in [
         ("native create", creates),
         ("native start", starts),
-        ("native create, start, first word", words),
+        ("native start, first word", words),
+        ("native create, start, first word", all_words),
         ("native pause", pauses),
         ("native stop, the agent obeys", stops),
         ("native destroy", destroys),
     ] {
         row(name, times);
+    }
+    match others {
+        Ok(times) => row("bwrap --unshare-all, first word", times),
+        Err(why) => println!("{:34} {why}", "bwrap --unshare-all, first word"),
     }
     memory.sort_unstable();
     let middle = memory.get(memory.len() / 2).copied().unwrap_or_default();
@@ -181,7 +200,6 @@ fn first_word(mut command: Command) -> Result<Duration, String> {
     let mut child = child.map_err(|error| format!("{}: {error}", command.get_program().display()))?;
     let heard = child.stdout.take().unwrap().read(&mut [0; 8]).unwrap_or(0);
     let took = begin.elapsed();
-    child.kill().unwrap();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     (heard > 0)
@@ -197,7 +215,7 @@ fn bwrap(image: &Path) -> Command {
         .arg("/");
     command
         .args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--"])
-        .args(IDLE);
+        .args(SPEAK);
     command
 }
 
@@ -209,7 +227,7 @@ fn bundle(dir: &Path, image: &Path) -> PathBuf {
         ["pid", "network", "ipc", "uts", "mount", "cgroup"].map(|kind| serde_json::json!({ "type": kind }));
     let config = serde_json::json!({
         "ociVersion": "1.0.0",
-        "process": { "args": IDLE, "cwd": "/", "user": { "uid": 65532, "gid": 65532 }, "noNewPrivileges": true },
+        "process": { "args": SPEAK, "cwd": "/", "user": { "uid": 65532, "gid": 65532 }, "noNewPrivileges": true },
         "root": { "path": image, "readonly": true },
         "mounts": [
             { "destination": "/proc", "type": "proc", "source": "proc" },
@@ -334,43 +352,4 @@ fn row(name: &str, mut times: Vec<Duration>) {
             * 1000.0
     };
     println!("{name:34} {:>9.2} {:>9.2} {:>9.2}", at(50), at(90), at(100));
-}
-
-/// Memory of one cage in KiB: what its init and its parent do not share with anybody and their part of what they do
-/// share, and what the kernel charges to its cgroup for itself where that is told.
-fn weight(observed: &Observed) -> u64 {
-    let Observed::Running { pid, .. } = observed else {
-        panic!("{observed:?}")
-    };
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let shim = status
-        .lines()
-        .find_map(|line| line.strip_prefix("PPid:"))
-        .unwrap()
-        .trim()
-        .to_owned();
-    let pss: u64 = [pid.to_string(), shim].iter().map(|pid| proportional(pid)).sum();
-    pss + kernel(*pid)
-}
-
-fn proportional(pid: &str) -> u64 {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    pss.and_then(|text| text.split_whitespace().next()?.parse().ok())
-        .unwrap_or_default()
-}
-
-fn kernel(pid: u32) -> u64 {
-    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let path = cgroups
-        .lines()
-        .find_map(|line| line.split_once(":memory:"))
-        .map(|(_, path)| path.to_owned());
-    let Some(path) = path else { return 0 };
-    let file = format!("/sys/fs/cgroup/memory{path}/memory.kmem.usage_in_bytes");
-    let bytes: u64 = fs::read_to_string(file)
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or_default();
-    bytes / 1024
 }
