@@ -30,6 +30,11 @@ vm *ARGS:
 bench:
     scripts/bench.sh
 
+# 10,000 native cages one after the other, 200 at once, 1,000 idle side by side (root): ends with an error if one fails or leaves anything
+crowd *JOBS="cycles 10000 parallel 200 idle 1000":
+    cargo build --release -p claw -p clawstaff-launcher --bins
+    cargo bench -p clawstaff-cage --bench crowd -- {{JOBS}}
+
 # Regenerate what is generated and committed
 generate:
     UPDATE_OPENAPI=1 cargo nextest run -p clawstaff-control-plane openapi matrix

@@ -27,7 +27,7 @@ use std::{
 };
 
 use clawstaff_cage::{
-    Backend, CageId, CageSpec, Image,
+    Backend, CageId, CageSpec, Enforcement, Feature, Image,
     builtin::Builtin,
     conformance::Setup,
     docker::{Docker, DockerConfig},
@@ -88,6 +88,8 @@ async fn native(dir: &Path, image: &Path) {
     ] = [const { vec![] }; 7];
     let mut others = Ok(Vec::new());
     let mut memory = Vec::new();
+    let freeze = backend.capabilities().features.get(&Feature::Freeze).cloned();
+    let freezes = freeze == Some(Enforcement::Enforced);
     // The first makes the storage template and the image; it is not counted.
     for number in 0..=ROUNDS {
         let spec = spec(dir, &backend, number);
@@ -108,11 +110,14 @@ async fn native(dir: &Path, image: &Path) {
             started - created,
             spoken - created,
             spoken - begin,
-            time(backend.pause(id)).await,
-            {
+            if freezes {
+                let paused = time(backend.pause(id)).await;
                 backend.resume(id).await.unwrap();
-                time(backend.stop(id, Duration::from_secs(10))).await
+                paused
+            } else {
+                Duration::ZERO
             },
+            time(backend.stop(id, Duration::from_secs(10))).await,
             time(backend.destroy(id)).await,
         ];
         if number > 0 {

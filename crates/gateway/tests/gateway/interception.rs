@@ -14,7 +14,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::world::{Client, World, post};
 
 /// An ordinary TLS client that trusts the cage's authority and nothing else.
-async fn tls<IO>(world: &World, io: IO, sni: &str, alpn: &[u8]) -> TlsStream<IO>
+pub(crate) async fn tls<IO>(world: &World, io: IO, sni: &str, alpn: &[u8]) -> TlsStream<IO>
 where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
@@ -194,7 +194,7 @@ async fn a_port_that_is_not_the_webs_is_closed_and_recorded() {
 }
 
 /// A `CONNECT` tunnel, or what was answered instead.
-async fn tunnel(world: &World, target: &str) -> Result<UnixStream, String> {
+pub(crate) async fn tunnel(world: &World, target: &str) -> Result<UnixStream, String> {
     let mut stream = world.connect("proxy").await;
     let connect = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n");
     stream.write_all(connect.as_bytes()).await.unwrap();

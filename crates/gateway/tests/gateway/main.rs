@@ -22,4 +22,5 @@ mod mcp;
 mod models;
 mod servers;
 mod upstream;
+mod ways;
 mod world;
