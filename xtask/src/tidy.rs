@@ -1,5 +1,5 @@
 //! What the compiler does not check: the arrows between crates, a header on every file, the workspace's lints in
-//! every crate, SQL and `unsafe` only where they belong.
+//! every crate, SQL, `unsafe` and the control plane's own secrets only where they belong.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -83,6 +83,25 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Crates in which `unsafe` may occur, each block with its argument.
 const UNSAFE_ALLOWED: &[&str] = &["crates/launcher/", "crates/claw/"];
 
+/// The crates of the control plane: what is not in them, the control plane cannot hold.
+const CONTROL_CRATES: &[&str] = &["crates/api/", "crates/store/", "crates/control-plane/"];
+
+/// Where they may name `Secret` all the same, and for what: never the key of a tool or a model, never content. Types of
+/// plaintext content they cannot name at all: those are in `vault` and `gateway`, to which no arrow leads from them.
+const CONTROL_SECRETS: &[(&str, &str)] = &[
+    (
+        "crates/api/src/join.rs",
+        "the one-time secret with which a host joins",
+    ),
+    ("crates/control-plane/src/app/joining.rs", "the same"),
+    ("crates/control-plane/src/http/auth.rs", "the same"),
+    (
+        "crates/control-plane/src/keys.rs",
+        "seeds of its own signing keys, the dashboard's token",
+    ),
+    ("crates/control-plane/src/run.rs", "seeds of its own signing keys"),
+];
+
 /// Every complaint there is; empty when the tree is tidy.
 pub(crate) fn check_all() -> Vec<String> {
     let root = root();
@@ -91,6 +110,7 @@ pub(crate) fn check_all() -> Vec<String> {
     problems.extend(check_headers(&root, &files));
     problems.extend(check_places(&root, &files));
     problems.extend(check_lints(&root));
+    problems.extend(check_secrets(&root, &files));
     problems
 }
 
@@ -219,6 +239,42 @@ fn check_places(root: &Path, files: &[PathBuf]) -> Vec<String> {
     problems
 }
 
+/// The control plane names no secret but its own, and no row of the list is there for nothing.
+fn check_secrets(root: &Path, files: &[PathBuf]) -> Vec<String> {
+    let mut unused: BTreeSet<&str> = CONTROL_SECRETS.iter().map(|(file, _)| *file).collect();
+    let mut problems = Vec::new();
+    for file in files {
+        let name = name_of(root, file);
+        let source = fs::read_to_string(file).unwrap_or_default();
+        let inside = CONTROL_CRATES.iter().any(|part| name.starts_with(part)) && name.contains("/src/");
+        if !inside || !names_secret(&source) {
+            continue;
+        }
+        if !unused.remove(name.as_str()) {
+            problems.push(format!("{name}: the control plane's crates name no `Secret`"));
+        }
+    }
+    problems.extend(
+        unused
+            .into_iter()
+            .map(|file| format!("{file}: listed as naming `Secret`, which it does not")),
+    );
+    problems
+}
+
+/// Whether code, comments aside, has the word `Secret`.
+fn names_secret(source: &str) -> bool {
+    let code = source
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| !line.starts_with("//"));
+    let word = |text: &&str| *text == "Secret";
+    code.into_iter().any(|line| {
+        line.split(|c: char| !c.is_alphanumeric() && c != '_')
+            .any(|text| word(&text))
+    })
+}
+
 fn check_lints(root: &Path) -> Vec<String> {
     let crates = fs::read_dir(root.join("crates")).into_iter().flatten().flatten();
     let manifests = crates.map(|entry| entry.path().join("Cargo.toml"));
@@ -247,6 +303,13 @@ mod tests {
     #[test]
     fn the_tree_is_tidy() {
         assert_eq!(check_all(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_secret_is_found_as_a_word_and_not_in_others() {
+        assert!(names_secret("let key: Secret<String> = x;"));
+        assert!(names_secret("use types::{Digest, Secret};"));
+        assert!(!names_secret("name: SecretName,\n// Secret"));
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Control plane ↔ gateway and runner: desired state down, status and log up.
 //!
 //! Everything is level-triggered: a node asks for the state at a revision newer than the one it has, makes it
-//! so and reports. Served on `nodes.sock`; `Authorization: Bearer <node token>`.
+//! so and reports. Served on `nodes.sock`, and over mutual TLS to other hosts; `Authorization: Bearer <node token>`.
 
 use std::collections::BTreeMap;
 
 use clawstaff_types::{
-    ActionId, ApprovalId, ClawName, ConnectionName, Digest, Grant, GrantId, Guardrail, MemberId, ResourceRef,
-    Sink, SinkName,
+    ActionId, ApprovalId, ClawName, ConnectionName, Digest, Grant, GrantId, Guardrail, MemberId, NodeName,
+    ResourceRef, Sink, SinkName,
     spec::{ClawSpec, Connection, Limits, Sealed},
 };
 use jiff::Timestamp;
@@ -48,11 +48,14 @@ pub struct Signed {
 pub struct GatewayState {
     /// Rises with every change of anything in here; also the policy revision.
     pub revision: u64,
+    /// The node that it is for; a gateway refuses another's.
+    #[serde(default = "NodeName::local")]
+    pub node: NodeName,
     /// The connections.
     pub connections: Vec<Connection>,
-    /// The Claws that exist, in whatever phase.
+    /// The Claws of this node, in whatever phase.
     pub claws: Vec<GatewayClaw>,
-    /// All grants in force or expired; those of each Claw's model included.
+    /// All their grants, in force or expired; those of each Claw's model included.
     pub grants: Vec<Grant>,
     /// The guardrails.
     pub guardrails: Vec<Guardrail>,

@@ -22,6 +22,7 @@
 //! | `POST /v1/audit/rebuild` | → `Vec<LogView>` |
 //! | `GET /v1/audit/export?format=…&…` | the same filter → `jsonl`, `csv`, `ocsf` or `cef`, streamed |
 //! | `GET /v1/audit/sinks` · `POST /v1/audit/sinks` · `DELETE /v1/audit/sinks/{name}` | → `Vec<SinkView>` · [`Sink`] → [`Sink`] · 204 |
+//! | `GET /v1/nodes` · `POST /v1/nodes` · `DELETE /v1/nodes/{name}` | → `Vec<NodeView>` · [`NodeInvite`] → [`NodeToken`] · 204 |
 //! | `GET /v1/audit/{id}` | → [`AuditRecord`] |
 //! | `GET /v1/audit/checkpoints` | → `Vec<LogView>` |
 //!
@@ -29,7 +30,8 @@
 
 use clawstaff_types::{
     Access, ActionId, ActionPattern, ApprovalId, ClawName, Conditions, ConnectionName, ConnectorId, Decision,
-    Digest, Event, GrantId, Guardrail, GuardrailName, MemberId, Mode, ResourcePattern, ResourceRef, Sink,
+    Digest, Event, GrantId, Guardrail, GuardrailName, MemberId, Mode, NodeName, PoolName, ResourcePattern,
+    ResourceRef, Sink,
     spec::{ClawSpec, Connection, Sealed},
 };
 use jiff::Timestamp;
@@ -59,9 +61,9 @@ pub struct ServerStatus {
     pub version: String,
     /// Newest state revision.
     pub revision: u64,
-    /// The gateway, if it has ever connected.
+    /// The gateway of the control plane's own host, if it has ever connected.
     pub gateway: Option<GatewayView>,
-    /// The runner, if it has ever connected.
+    /// The runner of the control plane's own host, if it has ever connected.
     pub runner: Option<RunnerView>,
     /// Both audit logs.
     pub logs: Vec<LogStatus>,
@@ -110,6 +112,63 @@ pub struct RunnerView {
     pub revision: u64,
     /// `native` or `docker`.
     pub backend: String,
+}
+
+/// A node: a host with a gateway and a runner of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeView {
+    /// Its name; `local` is the control plane's own host.
+    #[schema(value_type = String)]
+    pub name: NodeName,
+    /// The pool that it is in.
+    #[schema(value_type = Option<String>)]
+    pub pool: Option<PoolName>,
+    /// When it joined; absent for `local`.
+    #[schema(value_type = Option<String>)]
+    pub joined: Option<Timestamp>,
+    /// When its newest certificate ends.
+    #[schema(value_type = Option<String>)]
+    pub expires: Option<Timestamp>,
+    /// When it was revoked, if it was.
+    #[schema(value_type = Option<String>)]
+    pub revoked: Option<Timestamp>,
+    /// Its gateway, if that has ever connected.
+    pub gateway: Option<GatewayView>,
+    /// Its runner, if that has ever connected.
+    pub runner: Option<RunnerView>,
+    /// How many Claws are on it.
+    pub claws: usize,
+}
+
+/// Let a host join as a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodeInvite {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub node: NodeName,
+    /// The pool that it is to be in.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub pool: Option<PoolName>,
+}
+
+/// What the host joins with: good for one join.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct NodeToken {
+    /// The join token.
+    pub token: String,
+    /// Until when it is good.
+    #[schema(value_type = String)]
+    pub expires: Timestamp,
+}
+
+impl std::fmt::Debug for NodeToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeToken")
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A whole spec file, contents sealed. Grants have no ids yet.
@@ -236,6 +295,10 @@ pub struct ClawView {
     /// Its name.
     #[schema(value_type = String)]
     pub name: ClawName,
+    /// The node that has its cage.
+    #[serde(default = "NodeName::local")]
+    #[schema(value_type = String)]
+    pub node: NodeName,
     /// What it is for.
     pub description: String,
     /// Its phase.

@@ -134,6 +134,15 @@ pub struct ModelShape {
     pub connection: String,
     /// The provider's name of the model.
     pub name: String,
+    /// Calls that ask for more tokens in the answer, or do not say how many, are refused.
+    #[schema(nullable = false, required = false)]
+    pub max_output_tokens: Option<u64>,
+    /// How often a call that the provider could not take is made again.
+    #[schema(required = false)]
+    pub retries: u8,
+    /// The model that is asked when this one cannot answer after all retries.
+    #[schema(nullable = false, required = false)]
+    pub fallback: Option<String>,
 }
 
 /// The limits of a cage.
@@ -163,6 +172,9 @@ pub struct BudgetShape {
     /// Model tokens per UTC day.
     #[schema(nullable = false, required = false)]
     pub tokens_per_day: Option<u64>,
+    /// What model calls may cost per UTC day, in millionths of a US dollar.
+    #[schema(nullable = false, required = false)]
+    pub usd_micros_per_day: Option<u64>,
 }
 
 /// A Claw as asked for: one immutable revision of it.
@@ -171,6 +183,9 @@ pub struct BudgetShape {
 pub struct ClawSpecShape {
     /// Its name.
     pub name: String,
+    /// The node that has its cage; absent, the control plane's own host.
+    #[schema(nullable = false, required = false)]
+    pub node: Option<String>,
     /// What it is for, in a line.
     #[schema(required = false)]
     pub description: String,

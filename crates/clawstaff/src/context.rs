@@ -41,6 +41,19 @@ impl Context {
         Place::find(self.data.clone())
     }
 
+    /// Whether a server elsewhere is talked to.
+    pub(crate) const fn is_remote(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// What tells this installation from others: the server's address, or the data directory.
+    pub(crate) fn installation(&self) -> Result<String, Failure> {
+        match &self.server {
+            Some(server) => Ok(server.clone()),
+            None => Ok(self.place()?.root().display().to_string()),
+        }
+    }
+
     /// The control plane's API.
     pub(crate) fn api(&self) -> Result<Client, Failure> {
         const WHO: &str = "the control plane";

@@ -83,6 +83,11 @@ impl Failure {
         self
     }
 
+    /// What happened, without advice.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// How it ends.
     pub(crate) const fn exit(&self) -> Exit {
         self.exit

@@ -12,6 +12,7 @@ mod failure;
 mod output;
 mod place;
 mod spec;
+mod uplink;
 
 use std::process::ExitCode;
 
@@ -19,8 +20,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     commands::{
-        apply, approval, audit, claw, connection, connector, doctor, get, grant, guardrail, image, parts,
-        secret, shell, status, up,
+        apply, approval, audit, claw, connection, connector, doctor, get, grant, guardrail, image, node,
+        parts, secret, shell, status, up,
     },
     context::Context,
     failure::{Exit, Failure},
@@ -59,6 +60,9 @@ enum Command {
     Control(parts::ControlArgs),
     Gateway(parts::GatewayArgs),
     Runner(parts::RunnerArgs),
+    Uplink(parts::UplinkArgs),
+    #[command(subcommand)]
+    Node(node::Command),
     Doctor(doctor::Args),
     Whoami(status::WhoAmIArgs),
     Status(status::StatusArgs),
@@ -107,6 +111,8 @@ fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Control(args) => parts::control(context, args),
         Command::Gateway(args) => parts::gateway(context, args),
         Command::Runner(args) => parts::runner(context, args),
+        Command::Uplink(args) => parts::uplink(context, args),
+        Command::Node(command) => block_on(node::run(context, command)),
         Command::Doctor(args) => block_on(doctor::run(context, args)),
         Command::Whoami(_) => block_on(status::whoami(context)),
         Command::Status(_) => block_on(status::status(context)),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 
-/// The data root of an installation. The tree is described in `docs/operations.md` and made by `clawstaff up`.
+/// The data root of an installation. The tree is described in `ARCHITECTURE.md` and made by `clawstaff up`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place(PathBuf);
 
@@ -45,6 +45,11 @@ impl Place {
     /// The control plane's own folder.
     pub(crate) fn control(&self) -> PathBuf {
         self.0.join("control")
+    }
+
+    /// On a node: who it is. The uplink's, which has the control plane's folder where there is none.
+    pub(crate) fn identity(&self) -> PathBuf {
+        self.control().join("identity.json")
     }
 
     /// The gateway's own folder.

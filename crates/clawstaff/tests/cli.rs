@@ -185,7 +185,9 @@ fn a_missing_field_is_refused_with_the_place_of_its_table() {
 
 #[test]
 fn a_field_that_does_nothing_yet_is_refused_rather_than_ignored() {
-    insta::assert_snapshot!(apply("[[claw]]\nname = \"a\"\nbudget = { usd_per_day = 5.0 }\n"));
+    insta::assert_snapshot!(apply(
+        "[[claw]]\nname = \"a\"\naudience = { members = [\"m\"] }\n"
+    ));
 }
 
 #[test]

@@ -2,16 +2,23 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "a test may fail loudly"
 )]
 
+#[path = "system/hosts.rs"]
+mod hosts;
 #[path = "system/installation.rs"]
 mod installation;
+#[path = "system/split.rs"]
+mod split;
 #[path = "system/verbs.rs"]
 mod verbs;
 #[path = "system/visitor.rs"]
 mod visitor;
+#[path = "system/wire.rs"]
+mod wire;
 
 use std::process::Command;
 

@@ -93,13 +93,12 @@ impl Connector {
         let document: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
         let said = response.success.as_ref().map(|at| at.read(&document));
         let succeeded = (200..300).contains(&status)
-            && said.is_none_or(|found| matches!(found.as_slice(), [Value::Bool(true)]));
+            && said.is_none_or(|found| matches!(found.as_slice(), [Value::Bool(true)]))
+            && self.error_inside(&document).is_none();
         if !succeeded {
             return Summary {
-                error: response
-                    .error
-                    .iter()
-                    .find_map(|at| at.read(&document).into_iter().find_map(short)),
+                error: self.error_code(&document),
+                tokens: self.usage(&document),
                 ..Summary::default()
             };
         }
@@ -114,6 +113,22 @@ impl Connector {
             error: None,
             tokens: self.usage(&document),
         }
+    }
+
+    /// The tool's own error code, wherever it may be in its answer.
+    fn error_code(&self, document: &Value) -> Option<String> {
+        let places = self.rules.response.error.iter();
+        places
+            .into_iter()
+            .find_map(|at| at.read(document).into_iter().find_map(short))
+    }
+
+    /// A model provider's error code inside an answer, or an event of its stream, whose status said that all is well.
+    pub fn error_inside(&self, document: &Value) -> Option<String> {
+        if self.rules.response.usage.is_empty() {
+            return None;
+        }
+        self.error_code(document)
     }
 
     /// Input and output tokens that a model's answer, or one event of its stream, reports. In a stream counts

@@ -20,6 +20,7 @@ pub(crate) mod export;
 pub(crate) mod grants;
 pub(crate) mod guardrails;
 pub(crate) mod intake;
+pub(crate) mod joining;
 pub(crate) mod merge;
 pub(crate) mod messages;
 pub(crate) mod mint;

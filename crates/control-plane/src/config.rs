@@ -12,6 +12,9 @@ pub struct Config {
     /// Where dashboard and API are served over TCP, if at all. The address that was bound (the port may be 0)
     /// is written to `control/listen`.
     pub listen: Option<SocketAddr>,
+    /// Where nodes on other hosts are served, with mutual TLS, if at all. The address that was bound is written to
+    /// `control/nodes.listen`.
+    pub nodes: Option<SocketAddr>,
     /// Uids of this host that may log in through `run/api.sock`, besides root and the process' own.
     pub login_uids: Vec<u32>,
     /// Lets other processes of the same uid read this one's memory, so that anybody can search it for what must

@@ -128,6 +128,7 @@ impl Bench {
         let config = Config {
             data: dir.path().to_owned(),
             listen: None,
+            nodes: None,
             login_uids: Vec::new(),
             inspectable: false,
         };
@@ -295,6 +296,7 @@ async fn without_the_logs_key_nothing_starts_and_no_other_key_is_made() {
     let config = Config {
         data: bench.dir.path().to_owned(),
         listen: None,
+        nodes: None,
         login_uids: Vec::new(),
         inspectable: false,
     };

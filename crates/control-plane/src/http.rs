@@ -15,6 +15,7 @@ pub(crate) mod extract;
 mod grants;
 mod guardrails;
 mod headers;
+mod machines;
 mod nodes;
 mod problem;
 pub(crate) mod routes;
@@ -42,7 +43,7 @@ const LOG_BODY: usize = 64 << 20;
 pub(crate) mod described {
     pub(crate) use super::{
         apply::*, approvals::*, audit::*, catalogue::*, claws::*, export::*, grants::*, guardrails::*,
-        sinks::*, status::*,
+        machines::*, sinks::*, status::*,
     };
 }
 
@@ -59,6 +60,7 @@ pub(crate) fn people(app: Arc<App>, doors: Doors) -> Result<Router, RunError> {
     let routes = audit::routes(routes);
     let routes = export::routes(routes);
     let routes = sinks::routes(routes);
+    let routes = machines::routes(routes);
     let routes = dashboard::routes(routes);
     let router = routes.finish()?;
     Ok(router
@@ -70,13 +72,16 @@ pub(crate) fn people(app: Arc<App>, doors: Doors) -> Result<Router, RunError> {
         .with_state(app))
 }
 
-/// What is served to gateway and runner.
+/// What is served to gateways, runners and hosts that join.
 pub(crate) fn nodes(app: Arc<App>, doors: Doors) -> Result<Router, RunError> {
     let router = nodes::routes(Routes::new(Server::Nodes)).finish()?;
     Ok(router
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
-        .layer(middleware::from_fn_with_state(doors, auth::node))
+        .layer(middleware::from_fn_with_state(
+            (Arc::clone(&app), doors),
+            auth::node,
+        ))
         .layer(DefaultBodyLimit::max(PEOPLE_BODY))
         .with_state(app))
 }

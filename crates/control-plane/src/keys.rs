@@ -1,5 +1,5 @@
-//! The files with secrets of the control plane's own: seeds of its signing keys, the dashboard's token, and the
-//! digests of the nodes' tokens. Made on first use, mode 0600. None of them opens a vault.
+//! The files with secrets of the control plane's own: seeds of its signing keys, the dashboard's token, the
+//! key of the nodes' authority, and the digests of the nodes' tokens. Made on first use, mode 0600. None of them opens a vault.
 
 use std::{
     fs::{File, OpenOptions},
@@ -58,7 +58,10 @@ pub(crate) fn node_tokens(path: &Path) -> Result<Option<NodeTokens>, RunError> {
     }
 }
 
-fn read_or_make(path: &Path, make: impl FnOnce() -> Result<Vec<u8>, RunError>) -> Result<Vec<u8>, RunError> {
+pub(crate) fn read_or_make(
+    path: &Path,
+    make: impl FnOnce() -> Result<Vec<u8>, RunError>,
+) -> Result<Vec<u8>, RunError> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(bytes),
         Err(error) if error.kind() == ErrorKind::NotFound => {

@@ -3,7 +3,8 @@
 //! ```text
 //! people ── api.sock (the peer's uid is the login) ─┐                       ┌─► store   state, audit index
 //! people ── TCP (token): dashboard and API ─────────┤─► http ─► app (rules) ┤
-//! nodes  ── nodes.sock (node tokens) ───────────────┘                       └─► own audit log
+//! nodes  ── nodes.sock (node tokens), or TCP with ──┘                       └─► own audit log
+//!           mutual TLS from other hosts
 //! ```
 //!
 //! What is never here: a key, a prompt, a response, the text of a message (they pass sealed, or not at all);
@@ -13,6 +14,7 @@
 //! `run.rs` is the table of contents.
 
 mod app;
+mod authority;
 mod config;
 mod confine;
 mod dashboard;

@@ -5,7 +5,7 @@ use std::{
     io::ErrorKind,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError},
 };
 
 use aws_lc_rs::signature::Ed25519KeyPair;
@@ -30,6 +30,7 @@ use crate::{
         record::Recorder,
         watch::{Watch, take_count},
     },
+    authority::Authority,
     confine::confine,
     http::{self, Logins, doorbook::Doorbook},
     keys::{self, file_error},
@@ -61,26 +62,36 @@ impl Places {
     }
 }
 
-/// Set once the whole process is confined; holds the TCP listener until [`run`] takes it.
-static CONFINED: OnceLock<StdMutex<Option<std::net::TcpListener>>> = OnceLock::new();
+/// Set once the whole process is confined; holds the TCP listeners until [`run`] takes them.
+static CONFINED: OnceLock<StdMutex<Bound>> = OnceLock::new();
+
+/// What was bound before confinement, which forbids it.
+#[derive(Debug, Default)]
+struct Bound {
+    people: Option<std::net::TcpListener>,
+    nodes: Option<std::net::TcpListener>,
+}
 
 /// Confines the whole process, if called before it has a second thread: the first thing that `main` does.
 /// Without it, [`run`] confines a thread of its own and everything it starts, and leaves the caller's alone.
 ///
 /// # Errors
-/// When directories or the TCP listener cannot be made, or a layer refuses.
+/// When directories or a TCP listener cannot be made, or a layer refuses.
 pub fn confine_process(config: &Config) -> Result<(), RunError> {
-    let tcp = prepare(config, &Places::new(config))?;
-    let _first = CONFINED.set(StdMutex::new(tcp));
+    let bound = prepare(config, &Places::new(config))?;
+    let _first = CONFINED.set(StdMutex::new(bound));
     Ok(())
 }
 
 /// Makes what must be made before the thread is confined, and confines it.
-fn prepare(config: &Config, places: &Places) -> Result<Option<std::net::TcpListener>, RunError> {
+fn prepare(config: &Config, places: &Places) -> Result<Bound, RunError> {
     make_folders(places)?;
-    let tcp = bind_tcp(config, places)?;
+    let bound = Bound {
+        people: bind_tcp(config.listen, &places.home("listen"))?,
+        nodes: bind_tcp(config.nodes, &places.home("nodes.listen"))?,
+    };
     confine(&[&places.home, &places.run], config.inspectable)?;
-    Ok(tcp)
+    Ok(bound)
 }
 
 /// Runs the control plane until `shutdown`. Ready when `run/api.sock` and `run/nodes.sock` accept.
@@ -101,8 +112,8 @@ pub(crate) async fn run_in(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     if let Some(confined) = CONFINED.get() {
-        let tcp = confined.lock().unwrap_or_else(PoisonError::into_inner).take();
-        return serve_all(&config, environment, Places::new(&config), tcp, shutdown).await;
+        let bound = std::mem::take(&mut *confined.lock().unwrap_or_else(PoisonError::into_inner));
+        return serve_all(&config, environment, Places::new(&config), bound, shutdown).await;
     }
     let (done, ended) = oneshot::channel();
     let shutdown = shutdown.child_token();
@@ -128,26 +139,30 @@ fn on_own_threads(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let places = Places::new(config);
-    let tcp = prepare(config, &places)?;
+    let bound = prepare(config, &places)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("control-plane")
         .enable_all()
         .build()
         .map_err(|error| RunError::Runtime(error.to_string()))?;
-    runtime.block_on(serve_all(config, environment, places, tcp, shutdown))
+    runtime.block_on(serve_all(config, environment, places, bound, shutdown))
 }
 
 async fn serve_all(
     config: &Config,
     environment: Environment,
     places: Places,
-    tcp: Option<std::net::TcpListener>,
+    bound: Bound,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let disk = Arc::clone(&environment.disk);
     let shutdown = shutdown.child_token();
-    let app = open(&places, environment, &shutdown).await?;
+    let authority = match &bound.nodes {
+        Some(_) => Some(Arc::new(Authority::open(&places.home("nodes.ca"))?)),
+        None => None,
+    };
+    let app = open(&places, environment, authority.clone(), &shutdown).await?;
     let logins = Logins {
         uids: logins(config),
         dashboard: keys::dashboard_token(&places.home("dashboard.token"))?,
@@ -157,7 +172,7 @@ async fn serve_all(
     let doors = (Arc::clone(&book), Arc::new(logins));
     let people = http::people(Arc::clone(&app), doors.clone())?;
     let nodes = http::nodes(Arc::clone(&app), doors)?;
-    let listeners = Listeners::open(&places, tcp)?;
+    let listeners = Listeners::open(&places, bound, authority)?;
     let indexing = tokio::spawn(Arc::clone(&app).index_own_log());
     let watching = tokio::spawn({
         let watch = Watch {
@@ -179,10 +194,16 @@ async fn serve_all(
             serve(listener, people.clone(), shutdown.clone()).await;
         }
     };
+    let elsewhere = async {
+        if let Some(listener) = listeners.elsewhere {
+            serve(listener, nodes.clone(), shutdown.clone()).await;
+        }
+    };
     tokio::join!(
         serve(listeners.api, people.clone(), shutdown.clone()),
-        serve(listeners.nodes, nodes, shutdown.clone()),
+        serve(listeners.nodes, nodes.clone(), shutdown.clone()),
         tcp,
+        elsewhere,
     );
     for socket in ["api.sock", "nodes.sock"] {
         remove_if_there(&places.run.join(socket))?;
@@ -223,6 +244,7 @@ fn make_folders(places: &Places) -> Result<(), RunError> {
 async fn open(
     places: &Places,
     environment: Environment,
+    authority: Option<Arc<Authority>>,
     shutdown: &CancellationToken,
 ) -> Result<Arc<App>, RunError> {
     let (log, log_key) = open_log(places, environment).await?;
@@ -234,7 +256,6 @@ async fn open(
     let pair = Ed25519KeyPair::from_seed_unchecked(seed.expose_secret()).map_err(|_| RunError::Crypto)?;
     let signer = StateSigner::new(pair);
     let snapshot = store.snapshot().await.map_err(RunError::Store)?;
-    let published = Published::of(&snapshot, &signer).map_err(|problem| RunError::Start(problem.0.detail))?;
     let newest = store.newest_change().await.map_err(RunError::Store)?;
     let recorder = Recorder::new(log.clone(), take_count(&places.home("lost")));
     let app = App {
@@ -244,17 +265,18 @@ async fn open(
         log_key,
         catalogue,
         signer,
-        gateway_checkpoint: places.home("gateway.checkpoint"),
+        authority,
+        home: places.home.clone(),
         own_log: places.home("log"),
         own_cosigned: Mutex::new(cosigned::kept(&places.home("control.cosigned"))),
-        published: watch::Sender::new(Arc::new(published)),
+        published: watch::Sender::new(Arc::new(Published::of(snapshot))),
         indexed: watch::Sender::new(newest),
         own_indexed: watch::Sender::new(0),
         indexing: Mutex::new(()),
         changing: Mutex::new(()),
         taking: Mutex::new(()),
         last_gap: Mutex::new(None),
-        forgotten: AtomicU64::new(0),
+        forgotten: StdMutex::default(),
         shutdown: shutdown.clone(),
     };
     app.check_own_log().await?;
@@ -286,16 +308,18 @@ async fn open_log(places: &Places, environment: Environment) -> Result<(Log, Sig
     Ok((log, key()?))
 }
 
-/// Binds the one address that confinement would not allow to be bound later.
-fn bind_tcp(config: &Config, places: &Places) -> Result<Option<std::net::TcpListener>, RunError> {
-    let Some(address) = config.listen else {
+/// Binds an address, which confinement would not allow later, and writes down which it was.
+fn bind_tcp(
+    address: Option<std::net::SocketAddr>,
+    path: &Path,
+) -> Result<Option<std::net::TcpListener>, RunError> {
+    let Some(address) = address else {
         return Ok(None);
     };
     let listen_error = |source| RunError::Listen { address, source };
     let listener = std::net::TcpListener::bind(address).map_err(listen_error)?;
     let bound = listener.local_addr().map_err(listen_error)?;
-    let path = places.home("listen");
-    std::fs::write(&path, format!("{bound}\n")).map_err(|source| file_error("write", &path, source))?;
+    std::fs::write(path, format!("{bound}\n")).map_err(|source| file_error("write", path, source))?;
     Ok(Some(listener))
 }
 
@@ -303,20 +327,26 @@ struct Listeners {
     api: Listener,
     nodes: Listener,
     tcp: Option<Listener>,
+    elsewhere: Option<Listener>,
 }
 
 impl Listeners {
     /// Makes the sockets, which says that everything behind them is ready.
-    fn open(places: &Places, tcp: Option<std::net::TcpListener>) -> Result<Self, RunError> {
+    fn open(places: &Places, bound: Bound, authority: Option<Arc<Authority>>) -> Result<Self, RunError> {
         let failed = |error: std::io::Error| RunError::Runtime(error.to_string());
-        let tcp = tcp.map(|socket| {
+        let listening = |socket: std::net::TcpListener| {
             socket.set_nonblocking(true)?;
-            TcpListener::from_std(socket).map(Listener::Tcp)
-        });
+            TcpListener::from_std(socket)
+        };
+        let people = bound.people.map(listening).transpose().map_err(failed)?;
+        let elsewhere = bound.nodes.map(listening).transpose().map_err(failed)?;
         Ok(Self {
             api: Listener::Unix(bind_socket(&places.run.join("api.sock"))?),
             nodes: Listener::Unix(bind_socket(&places.run.join("nodes.sock"))?),
-            tcp: tcp.transpose().map_err(failed)?,
+            tcp: people.map(Listener::Tcp),
+            elsewhere: elsewhere
+                .zip(authority)
+                .map(|(socket, authority)| Listener::Nodes(socket, authority)),
         })
     }
 }
@@ -348,12 +378,15 @@ mod tests {
         let config = Config {
             data: dir.path().to_owned(),
             listen: None,
+            nodes: None,
             login_uids: Vec::new(),
             inspectable: false,
         };
         let (places, shutdown) = (Places::new(&config), CancellationToken::new());
         make_folders(&places).unwrap();
-        let app = open(&places, Environment::default(), &shutdown).await.unwrap();
+        let app = open(&places, Environment::default(), None, &shutdown)
+            .await
+            .unwrap();
         assert_eq!(app.newer_state(Some(0)).await.unwrap().revision, 1);
         let waiting = tokio::spawn({
             let app = Arc::clone(&app);

@@ -5,17 +5,21 @@
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
+use clawstaff_types::Digest;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener},
     sync::Semaphore,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
+
+use crate::authority::Authority;
 
 /// Connections at once, on each listener.
 const MAX_CONNECTIONS: usize = 256;
@@ -32,12 +36,24 @@ pub(crate) enum Peer {
     Uid(u32),
     /// Somebody on the network.
     Network(SocketAddr),
+    /// A host that showed a certificate of the nodes' authority: its digest.
+    Certified(Digest),
+    /// A host that speaks TLS to us as a node would, and showed none.
+    Uncertified(SocketAddr),
 }
 
 /// Something that connections come from.
 pub(crate) enum Listener {
     Unix(UnixListener),
     Tcp(TcpListener),
+    /// For nodes, with TLS.
+    Nodes(TcpListener, Arc<Authority>),
+}
+
+/// A connection that came in, and what is to be done before anything is read from it.
+enum Came {
+    Plain(Box<dyn Stream>, Peer),
+    Node(TcpStream, SocketAddr, Arc<Authority>),
 }
 
 /// Serves until shutdown, then lets answers under way finish for a moment.
@@ -53,10 +69,12 @@ pub(crate) async fn serve(listener: Listener, router: Router, shutdown: Cancella
             () = shutdown.cancelled() => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok(came) => {
                 let (router, shutdown) = (router.clone(), shutdown.clone());
                 connections.spawn(async move {
-                    connection(stream, peer, router, shutdown).await;
+                    if let Some((stream, peer)) = came.greet().await {
+                        connection(stream, peer, router, shutdown).await;
+                    }
                     drop(slot);
                 });
             }
@@ -76,18 +94,51 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Listener {
-    async fn accept(&self) -> std::io::Result<(Box<dyn Stream>, Peer)> {
+    async fn accept(&self) -> std::io::Result<Came> {
         match self {
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
                 let peer = Peer::Uid(stream.peer_cred()?.uid());
-                Ok((Box::new(stream), peer))
+                Ok(Came::Plain(Box::new(stream), peer))
             }
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok((Box::new(stream), Peer::Network(address)))
+                Ok(Came::Plain(Box::new(stream), Peer::Network(address)))
             }
+            Self::Nodes(listener, authority) => {
+                let (stream, address) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Came::Node(stream, address, Arc::clone(authority)))
+            }
+        }
+    }
+}
+
+impl Came {
+    /// The stream to serve and who is at its other end; `None` if that did not come about.
+    async fn greet(self) -> Option<(Box<dyn Stream>, Peer)> {
+        let (stream, address, authority) = match self {
+            Self::Plain(stream, peer) => return Some((stream, peer)),
+            Self::Node(stream, address, authority) => (stream, address, authority),
+        };
+        let config = authority
+            .server()
+            .inspect_err(|error| tracing::error!(%error, "nodes cannot be served"))
+            .ok()?;
+        let handshake = TlsAcceptor::from(config).accept(stream);
+        match tokio::time::timeout(HEADER_TIMEOUT, handshake).await {
+            Ok(Ok(stream)) => {
+                let shown = stream.get_ref().1.peer_certificates();
+                let shown = shown.and_then(|chain| chain.first()).map(|leaf| Digest::of(leaf));
+                let peer = shown.map_or(Peer::Uncertified(address), Peer::Certified);
+                Some((Box::new(stream), peer))
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, %address, "a node's handshake failed");
+                None
+            }
+            Err(_) => None,
         }
     }
 }

@@ -15,6 +15,7 @@ mod whole {
     pub(super) mod dashboard;
     pub(super) mod export;
     pub(super) mod intake;
+    pub(super) mod joining;
     pub(super) mod lives;
     pub(super) mod login;
     pub(super) mod query;

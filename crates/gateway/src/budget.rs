@@ -1,8 +1,11 @@
 //! Budgets: what a Claw may spend, and what may be spent under a grant, held before it is spent.
 //!
 //! A call reserves its worst case of both and settles the rest afterwards. Of several grants that allow it, one
-//! without a budget is used first, then the first that has enough left. Kept in memory: a restart of the gateway
-//! begins a fresh minute and a fresh day. It knows no price.
+//! without a budget is used first, then the first that has enough left. What is set aside and what is charged is in the
+//! log with the call, and read back from there when the gateway starts ([`restore`]). It knows no policy.
+
+mod prices;
+mod restore;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,13 +13,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clawstaff_types::{ClawName, GrantId, spec::Budget};
+use clawstaff_audit::{Log, ReadError};
+use clawstaff_types::{
+    ClawName, GrantId,
+    spec::{Budget, Model},
+};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde::Deserialize;
+
+pub use prices::PricesError;
+pub(crate) use prices::{Price, Prices};
 
 const MINUTE: Duration = Duration::from_mins(1);
 /// Reserved for the answer where the request does not bound it, in tokens.
 const UNBOUNDED_ANSWER: u64 = 8_192;
+/// A provider that says it used more than this many times what was set aside is not believed.
+const BELIEVABLE: u64 = 8;
+/// What a record says was set aside, and what was charged: tokens, and millionths of a dollar.
+const RESERVED: (&str, &str) = ("reserved_tokens", "reserved_usd_micros");
+const CHARGED: (&str, &str) = ("charged_tokens", "charged_usd_micros");
+/// The grant out of whose budget it was taken, if it was one's.
+const PURSE: &str = "budget_grant";
 
 /// What a budget is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -47,6 +64,16 @@ struct Spent {
     calls: VecDeque<Instant>,
     day: Option<Date>,
     tokens: u64,
+    micros: u64,
+}
+
+/// What a model call may need at most, and what that costs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Need {
+    pub(crate) input: u64,
+    pub(crate) output: u64,
+    /// Absent where nobody knows it, or no budget asks.
+    pub(crate) price: Option<Price>,
 }
 
 /// A budget does not allow a call now.
@@ -68,17 +95,44 @@ pub(crate) enum OverBudget {
         wanted: u64,
         retry_after: u64,
     },
+    /// Too much money in this UTC day.
+    #[error(
+        "the budget of {purse}, {} dollars per day, leaves {}, and this call may cost {}",
+        Dollars(*limit), Dollars(*left), Dollars(*wanted)
+    )]
+    Money {
+        purse: Purse,
+        limit: u64,
+        left: u64,
+        wanted: u64,
+        retry_after: u64,
+    },
+    /// There is a budget in money, and nobody knows what the model costs.
+    #[error("the budget of {purse} is in dollars, and the price of this model is not known at the gateway")]
+    NoPrice { purse: Purse, retry_after: u64 },
+}
+
+/// An amount in millionths, as dollars and cents and what is below them.
+struct Dollars(u64);
+
+impl std::fmt::Display for Dollars {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000)
+    }
 }
 
 impl OverBudget {
     pub(crate) const fn retry_after(&self) -> u64 {
         match self {
-            Self::Requests { retry_after, .. } | Self::Tokens { retry_after, .. } => *retry_after,
+            Self::Requests { retry_after, .. }
+            | Self::Tokens { retry_after, .. }
+            | Self::Money { retry_after, .. }
+            | Self::NoPrice { retry_after, .. } => *retry_after,
         }
     }
 }
 
-/// Tokens set aside for a call. Dropped without settling, it stays spent if the call may have happened
+/// What is set aside for a call. Dropped without settling, it stays spent if the call may have happened
 /// ([`Reservation::keep`]) and is given back otherwise.
 #[derive(Debug)]
 pub(crate) struct Reservation {
@@ -86,20 +140,36 @@ pub(crate) struct Reservation {
     purses: Vec<Purse>,
     day: Date,
     tokens: u64,
+    micros: u64,
+    price: Option<Price>,
+    /// Whether there was anything to set aside: whether it is a model call.
+    counts: bool,
 }
 
 impl Budgets {
-    /// Counts one call and sets `tokens` aside (none for a call that is not a model call): in the Claw's purse, and
+    /// With what was spent before this process began.
+    ///
+    /// # Errors
+    /// When the log cannot be read: without it more could be spent than is allowed.
+    pub(crate) fn restored(log: &Log, now: Timestamp) -> Result<Self, ReadError> {
+        let spent = restore::spent(log, now)?;
+        Ok(Self {
+            spent: Arc::new(Mutex::new(spent)),
+        })
+    }
+
+    /// Counts one call and sets aside what it needs (nothing for a call that is not a model call): in the Claw's purse, and
     /// in that of one of the grants that allow it, unless one of them has no budget at all.
     pub(crate) fn reserve(
         &self,
         (claw, budget): (&ClawName, &Budget),
         grants: &[Option<(&GrantId, &Budget)>],
-        tokens: Option<u64>,
+        need: Option<Need>,
         now: Timestamp,
     ) -> Result<Reservation, OverBudget> {
         let wanted = Wanted {
-            tokens: tokens.unwrap_or(0),
+            tokens: need.map_or(0, |need| need.input.saturating_add(need.output)),
+            micros: need.map_or(Some(0), |need| Some(need.price?.of(need.input, need.output))),
             now,
             at: Instant::now(),
             day: now.to_zoned(TimeZone::UTC).date(),
@@ -114,6 +184,7 @@ impl Budgets {
             let spent = all.entry(purse.clone()).or_default();
             spent.calls.push_back(wanted.at);
             spent.tokens = spent.tokens.saturating_add(wanted.tokens);
+            spent.micros = spent.micros.saturating_add(wanted.micros.unwrap_or(0));
         }
         drop(all);
         Ok(Reservation {
@@ -121,6 +192,9 @@ impl Budgets {
             purses,
             day: wanted.day,
             tokens: wanted.tokens,
+            micros: wanted.micros.unwrap_or(0),
+            price: need.and_then(|need| need.price),
+            counts: need.is_some(),
         })
     }
 
@@ -145,6 +219,8 @@ impl Budgets {
 /// What one call needs, and when.
 struct Wanted {
     tokens: u64,
+    /// Absent where nobody knows the price.
+    micros: Option<u64>,
     now: Timestamp,
     at: Instant,
     day: Date,
@@ -188,6 +264,9 @@ fn room(
             retry_after: until_midnight(wanted.now),
         });
     }
+    if let Some(limit) = budget.usd_micros_per_day {
+        spent.affords(purse, limit, wanted)?;
+    }
     match budget.requests_per_minute {
         Some(limit) if spent.calls.len() >= limit as usize => Err(OverBudget::Requests {
             purse: purse.clone(),
@@ -203,11 +282,29 @@ impl Spent {
     fn turn(&mut self, wanted: &Wanted) {
         if self.day != Some(wanted.day) {
             self.day = Some(wanted.day);
-            self.tokens = 0;
+            (self.tokens, self.micros) = (0, 0);
         }
         let old = |first: &Instant| wanted.at.duration_since(*first) >= MINUTE;
         while self.calls.front().is_some_and(old) {
             self.calls.pop_front();
+        }
+    }
+
+    /// Whether a budget in money leaves enough.
+    fn affords(&self, purse: &Purse, limit: u64, wanted: &Wanted) -> Result<(), OverBudget> {
+        let (purse, retry_after) = (purse.clone(), until_midnight(wanted.now));
+        match wanted.micros {
+            None => Err(OverBudget::NoPrice { purse, retry_after }),
+            Some(micros) if micros > 0 && self.micros.saturating_add(micros) > limit => {
+                Err(OverBudget::Money {
+                    purse,
+                    limit,
+                    left: limit.saturating_sub(self.micros),
+                    wanted: micros,
+                    retry_after,
+                })
+            }
+            Some(_) => Ok(()),
         }
     }
 
@@ -219,35 +316,66 @@ impl Spent {
 }
 
 impl Reservation {
-    /// The call is over and used `tokens`; `None` when nobody knows, and then all that was set aside is spent.
-    pub(crate) fn settle(mut self, tokens: Option<u64>) {
-        if let Some(used) = tokens {
-            self.give_back();
-            self.add(used);
-        }
-        self.tokens = 0;
+    /// What a record says of what is set aside.
+    pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
+        let mut facts = self.said(RESERVED, self.tokens, self.micros);
+        let grant = self.purses.iter().find_map(|purse| match purse {
+            Purse::Claw(_) => None,
+            Purse::Grant(id) => Some((PURSE, id.to_string())),
+        });
+        facts.extend(grant);
+        facts
+    }
+
+    /// The call is over and used so many tokens in and out, as the provider says. Where it does not say so, or what nobody
+    /// can believe (nothing at all, or far more than was asked for), all that was set aside is spent. Gives what the record
+    /// says of what was charged.
+    pub(crate) fn settle(self, used: Option<(u64, u64)>) -> Vec<(&'static str, String)> {
+        let most = self.tokens.saturating_mul(BELIEVABLE);
+        let believed = used.filter(|(input, output)| (1..=most).contains(&input.saturating_add(*output)));
+        let (tokens, micros) = believed.map_or((self.tokens, self.micros), |(input, output)| {
+            let micros = self.price.map_or(0, |price| price.of(input, output));
+            (input.saturating_add(output), micros)
+        });
+        self.charge(tokens, micros)
     }
 
     /// The call may have happened: all that was set aside is spent.
-    pub(crate) fn keep(self) {
-        self.settle(None);
+    pub(crate) fn keep(self) -> Vec<(&'static str, String)> {
+        self.settle(None)
     }
 
-    fn give_back(&self) {
-        self.change(|spent| spent.saturating_sub(self.tokens));
+    /// The call did not happen, or the provider refused it: nothing is spent.
+    pub(crate) fn release(self) -> Vec<(&'static str, String)> {
+        self.charge(0, 0)
     }
 
-    fn add(&self, used: u64) {
-        self.change(|spent| spent.saturating_add(used));
+    fn charge(mut self, tokens: u64, micros: u64) -> Vec<(&'static str, String)> {
+        self.change(tokens, micros);
+        (self.tokens, self.micros) = (0, 0);
+        self.said(CHARGED, tokens, micros)
     }
 
-    fn change(&self, to: impl Fn(u64) -> u64) {
+    fn said(
+        &self,
+        labels: (&'static str, &'static str),
+        tokens: u64,
+        micros: u64,
+    ) -> Vec<(&'static str, String)> {
+        let money = self.price.map(|_| (labels.1, micros.to_string()));
+        let all = [self.counts.then(|| (labels.0, tokens.to_string())), money];
+        all.into_iter().flatten().collect()
+    }
+
+    /// What was set aside makes room for what was used.
+    fn change(&self, tokens: u64, micros: u64) {
         let mut all = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         for purse in &self.purses {
             if let Some(spent) = all.get_mut(purse)
                 && spent.day == Some(self.day)
             {
-                spent.tokens = to(spent.tokens);
+                spent.tokens = spent.tokens.saturating_sub(self.tokens).saturating_add(tokens);
+                spent.micros = spent.micros.saturating_sub(self.micros).saturating_add(micros);
             }
         }
     }
@@ -255,28 +383,80 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if self.tokens > 0 {
-            self.give_back();
+        if self.tokens > 0 || self.micros > 0 {
+            self.change(0, 0);
         }
     }
 }
 
-/// The most tokens that a model call can need: the bound of its answer and a generous guess of its question.
-pub(crate) fn worst_case(body: &[u8]) -> u64 {
-    /// The fields by which the model APIs bound an answer.
-    #[derive(Deserialize, Default)]
-    struct Bound {
-        #[serde(rename = "max_tokens")]
-        any: Option<u64>,
-        #[serde(rename = "max_completion_tokens")]
-        completion: Option<u64>,
-        #[serde(rename = "max_output_tokens")]
-        output: Option<u64>,
+/// What a model call asks for at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// A generous guess of the question's tokens.
+    pub(crate) input: u64,
+    /// The bound of the answer's tokens, where the request has one.
+    pub(crate) output: Option<u64>,
+}
+
+/// A model call asks for more than its Claw's spec lets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OverLimit {
+    /// More tokens in the answer.
+    #[error(
+        "this Claw's model calls may ask for {limit} tokens in the answer, and this one asks for {asked}"
+    )]
+    Output { limit: u64, asked: u64 },
+    /// Nobody knows how many.
+    #[error(
+        "this Claw's model calls may ask for {limit} tokens in the answer, and this one does not say how many it asks for"
+    )]
+    Unbounded { limit: u64 },
+}
+
+impl Asked {
+    /// Reads the bounds out of a request's body.
+    pub(crate) fn by(body: &[u8]) -> Self {
+        /// The fields by which the model APIs bound an answer.
+        #[derive(Deserialize, Default)]
+        struct Bound {
+            #[serde(rename = "max_tokens")]
+            any: Option<u64>,
+            #[serde(rename = "max_completion_tokens")]
+            completion: Option<u64>,
+            #[serde(rename = "max_output_tokens")]
+            output: Option<u64>,
+            /// How many answers.
+            n: Option<u64>,
+        }
+        let bound: Bound = serde_json::from_slice(body).unwrap_or_default();
+        let most = [bound.any, bound.completion, bound.output]
+            .into_iter()
+            .flatten()
+            .max();
+        let answers = bound.n.unwrap_or(1).max(1);
+        Self {
+            input: body.len() as u64 / 3 + 1,
+            output: most.map(|most| most.saturating_mul(answers)),
+        }
     }
-    let bound: Bound = serde_json::from_slice(body).unwrap_or_default();
-    let bounds = [bound.any, bound.completion, bound.output];
-    let answer = bounds.into_iter().flatten().max().unwrap_or(UNBOUNDED_ANSWER);
-    answer.saturating_add(body.len() as u64 / 3 + 1)
+
+    /// Whether the spec of the Claw's model lets it ask so.
+    pub(crate) fn within(self, model: &Model) -> Result<(), OverLimit> {
+        match (model.max_output_tokens, self.output) {
+            (Some(limit), None) => Err(OverLimit::Unbounded { limit }),
+            (Some(limit), Some(asked)) if asked > limit => Err(OverLimit::Output { limit, asked }),
+            (None, _) | (Some(_), Some(_)) => Ok(()),
+        }
+    }
+
+    /// What is set aside for it.
+    pub(crate) fn need(self, price: Option<Price>) -> Need {
+        Need {
+            input: self.input,
+            output: self.output.unwrap_or(UNBOUNDED_ANSWER),
+            price,
+        }
+    }
 }
 
 fn until_midnight(now: Timestamp) -> u64 {
@@ -307,6 +487,7 @@ mod tests {
         let mut call = |after: Duration| {
             let wanted = Wanted {
                 tokens: 0,
+                micros: Some(0),
                 now: Timestamp::UNIX_EPOCH,
                 at: start + after,
                 day: Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC).date(),
@@ -330,11 +511,11 @@ mod tests {
             ..Budget::default()
         };
         let claw = claw();
-        let reserve = |tokens, now| budgets.reserve((&claw, &budget), &[None], Some(tokens), now);
+        let reserve = |tokens, now| budgets.reserve((&claw, &budget), &[None], Some(need(0, tokens)), now);
         let now = Timestamp::UNIX_EPOCH;
         let first = reserve(80, now).unwrap();
         assert!(reserve(30, now).is_err());
-        first.settle(Some(10));
+        assert_eq!(first.settle(Some((4, 6)))[0], ("charged_tokens", "10".to_owned()));
         let second = reserve(90, now).unwrap();
         drop(second);
         reserve(90, now).unwrap().keep();
@@ -376,8 +557,93 @@ mod tests {
         assert!(budgets.reserve((&claw, &one), &grants, None, now).is_ok());
     }
 
+    fn need(input: u64, output: u64) -> Need {
+        let price = Prices::load(std::path::Path::new("/nonexistent")).unwrap();
+        let price = price.of(&"anthropic".parse().unwrap(), "claude-sonnet-4-5");
+        Need { input, output, price }
+    }
+
     #[test]
-    fn the_worst_case_counts_question_and_answer() {
-        assert_eq!(worst_case(br#"{"max_tokens":100}"#), 100 + 18 / 3 + 1);
+    fn usage_that_nobody_can_believe_is_charged_as_it_was_set_aside() {
+        let budgets = Budgets::default();
+        let charged = |used| {
+            let all = Budget::default();
+            let reserved = budgets
+                .reserve(
+                    (&claw(), &all),
+                    &[None],
+                    Some(need(10, 90)),
+                    Timestamp::UNIX_EPOCH,
+                )
+                .unwrap();
+            reserved.settle(used)[0].1.clone()
+        };
+        assert_eq!(charged(Some((5, 5))), "10");
+        assert_eq!(charged(Some((700, 100))), "800");
+        for unbelievable in [None, Some((0, 0)), Some((801, 0)), Some((u64::MAX, u64::MAX))] {
+            assert_eq!(charged(unbelievable), "100", "{unbelievable:?}");
+        }
+    }
+
+    #[test]
+    fn money_is_held_at_the_price_of_the_worst_case_and_settled_at_the_price_of_what_was_used() {
+        let budgets = Budgets::default();
+        let budget = Budget {
+            usd_micros_per_day: Some(100_000),
+            ..Budget::default()
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        // 6 dollars a million in, 15 out: 60,000 millionths are set aside, then 21 are charged.
+        let first = budgets
+            .reserve((&claw(), &budget), &[None], Some(need(0, 4_000)), now)
+            .unwrap();
+        assert_eq!(first.facts()[1], ("reserved_usd_micros", "60000".to_owned()));
+        let over = budgets
+            .reserve((&claw(), &budget), &[None], Some(need(0, 4_000)), now)
+            .unwrap_err();
+        assert!(
+            over.to_string()
+                .contains("0.100000 dollars per day, leaves 0.040000"),
+            "{over}"
+        );
+        assert_eq!(
+            first.settle(Some((1, 1)))[1],
+            ("charged_usd_micros", "21".to_owned())
+        );
+        budgets
+            .reserve((&claw(), &budget), &[None], Some(need(0, 4_000)), now)
+            .unwrap()
+            .keep();
+        assert!(
+            budgets
+                .reserve((&claw(), &budget), &[None], Some(need(0, 4_000)), now)
+                .is_err()
+        );
+        let unknown = Some(Need {
+            input: 1,
+            output: 1,
+            price: None,
+        });
+        let refused = budgets
+            .reserve((&claw(), &budget), &[None], unknown, now)
+            .unwrap_err();
+        assert!(matches!(refused, OverBudget::NoPrice { .. }));
+    }
+
+    #[test]
+    fn the_worst_case_counts_question_and_answers() {
+        let asked = Asked::by(br#"{"max_tokens":100}"#);
+        assert_eq!((asked.input, asked.output), (18 / 3 + 1, Some(100)));
+        assert_eq!(Asked::by(br#"{"max_tokens":100,"n":3}"#).output, Some(300));
+        let model = Model {
+            connection: "m".parse().unwrap(),
+            name: "m".to_owned(),
+            max_output_tokens: Some(100),
+            retries: 0,
+            fallback: None,
+        };
+        assert!(asked.within(&model).is_ok());
+        assert!(Asked::by(br#"{"max_tokens":101}"#).within(&model).is_err());
+        assert!(Asked::by(b"{}").within(&model).is_err());
     }
 }

@@ -60,6 +60,12 @@ pub enum ForwardError {
     /// Nobody there in time.
     #[error("the service did not accept the connection in time")]
     ConnectTimeout,
+    /// Its certificate has expired, or is not valid yet.
+    #[error("the service's TLS certificate has expired or is not valid yet")]
+    TlsExpired,
+    /// Its certificate is for another name.
+    #[error("the service's TLS certificate is for another name")]
+    TlsName,
     /// Its certificate is not trusted, or TLS failed otherwise.
     #[error("the service's TLS certificate is not trusted or TLS failed")]
     Tls,
@@ -78,7 +84,13 @@ impl ForwardError {
     /// Whether it is certain that the service never saw the request.
     pub const fn never_sent(&self) -> bool {
         match self {
-            Self::Address | Self::Connect | Self::ConnectTimeout | Self::Tls | Self::Handshake => true,
+            Self::Address
+            | Self::Connect
+            | Self::ConnectTimeout
+            | Self::Tls
+            | Self::TlsExpired
+            | Self::TlsName
+            | Self::Handshake => true,
             Self::AnswerTimeout(_) | Self::Broken => false,
         }
     }
@@ -91,6 +103,8 @@ impl ForwardError {
             Self::ConnectTimeout => "connect_timeout",
             Self::Tls => "tls",
             Self::Handshake => "handshake",
+            Self::TlsExpired => "tls_expired",
+            Self::TlsName => "tls_name",
             Self::AnswerTimeout(_) => "answer_timeout",
             Self::Broken => "broken",
         }
@@ -164,6 +178,8 @@ fn classify(error: &hyper_util::client::legacy::Error) -> ForwardError {
                 DialError::Unreachable => ForwardError::Connect,
                 DialError::Timeout => ForwardError::ConnectTimeout,
                 DialError::Tls => ForwardError::Tls,
+                DialError::TlsExpired => ForwardError::TlsExpired,
+                DialError::TlsName => ForwardError::TlsName,
             };
         }
         source = this.source();

@@ -64,6 +64,7 @@ pub mod run;
 pub mod sinks;
 mod witnesses;
 
+pub use budget::PricesError;
 pub use run::{Config, RunError, confine_process, run};
 pub use shared::{CustodyPolicy, Gateway, Parts};
 pub use state::{State, StateError};

@@ -10,7 +10,7 @@ pub(crate) mod subject;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clawstaff_connectors::{Protocol, RecordKind};
+use clawstaff_connectors::Protocol;
 use clawstaff_types::{ClawName, spec::Budget};
 use http::{Response, StatusCode};
 use jiff::Timestamp;
@@ -18,11 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     body::Body,
-    budget, honeytoken, inject,
+    honeytoken, inject,
     limits::Place,
     map,
     map::Route,
-    mcp,
+    mcp, model,
     parse::{self, Via},
     problem::Refusal,
     record::{self, Stop, Who},
@@ -102,14 +102,15 @@ where
     let budget = state
         .claw(&who.claw)
         .map_or_else(Budget::default, |claw| claw.spec.budget.clone());
-    let tokens = (call.mapped.record == RecordKind::Model).then(|| budget::worst_case(&call.body));
+    let need = model::need(gateway, state, who, &call)
+        .map_err(|over| stops::over_limit(who, &call, &permit, over))?;
     let under = |id| state.budget_of(id).map(|budget| (id, budget));
     let grants: Vec<_> = permit.grants().iter().map(under).collect();
     let spend = gateway
         .budgets
-        .reserve((&who.claw, &budget), &grants, tokens, now)
+        .reserve((&who.claw, &budget), &grants, need, now)
         .map_err(|over| stops::over_budget(who, &call, &permit, &over))?;
-    let intent = record::intent(gateway, who, &call, &permit)
+    let intent = record::intent(gateway, who, &call, &permit, &spend)
         .await
         .map_err(|error| stops::unrecorded(&error))?;
     let kept = subject::keep_request(gateway, &intent, &keys, &call).await;

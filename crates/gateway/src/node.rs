@@ -23,6 +23,7 @@ mod trust;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clawstaff_audit::SigningKey;
+use clawstaff_types::NodeName;
 pub(crate) use client::Client;
 pub use client::ClientError;
 pub use guardrails::GuardrailsError;
@@ -36,9 +37,11 @@ use crate::{confine::Confinement, shared::Gateway};
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Where things are.
+/// Where it is, and where things are.
 #[derive(Debug, Clone)]
 pub struct Paths {
+    /// The node that the gateway is on: a state for another one is refused.
+    pub node: NodeName,
     /// `$DATA`; nothing in it is a credential.
     pub data: PathBuf,
     /// `$DATA/run/nodes.sock`

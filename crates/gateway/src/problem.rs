@@ -8,6 +8,9 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::body::{Body, full};
 
+/// The slug of problems with the service behind a connection.
+pub(crate) const UPSTREAM: &str = "upstream";
+
 /// An answer that is not the upstream's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -73,6 +76,11 @@ impl Refusal {
             "The gateway failed",
             "the gateway failed while handling the request; whether it took effect is in the audit log",
         )
+    }
+
+    /// Whether it says that the service did not answer, or not to its end.
+    pub(crate) fn is_of_upstream(&self) -> bool {
+        self.slug == UPSTREAM
     }
 
     /// The contract's JSON.

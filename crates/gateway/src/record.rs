@@ -9,7 +9,7 @@ use clawstaff_types::{
     Actor, Cause, ClawName, Decision, Digest, Event, EventId, EventKind, MemberId, Outcome, ResourceRef,
 };
 
-use crate::{map::Call, problem::Refusal, shared::Gateway, state::State};
+use crate::{budget::Reservation, map::Call, problem::Refusal, shared::Gateway, state::State};
 
 /// The longest reason in a record, in characters.
 const MAX_REASON: usize = 300;
@@ -134,6 +134,7 @@ pub(crate) async fn intent(
     who: &Who,
     call: &Call,
     permit: &Permit,
+    spend: &Reservation,
 ) -> Result<Intent, AppendError> {
     let mut event = about(who, call, kind_of(call.mapped.record));
     event.decision = Some(Decision::Allow);
@@ -148,6 +149,10 @@ pub(crate) async fn intent(
             .facts
             .extend(facts.map(|(label, fact)| (label.to_owned(), fact)));
     }
+    let set_aside = spend.facts().into_iter();
+    event
+        .facts
+        .extend(set_aside.map(|(label, fact)| (label.to_owned(), fact)));
     let (stream, phase) = (who.stream(), Phase::Intent);
     let receipt = gateway
         .log

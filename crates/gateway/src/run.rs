@@ -18,9 +18,9 @@ use std::{
 };
 
 use clawstaff_audit::{AppendError, DEFAULT_SEGMENT_BYTES, Log, NoteError, Options, Recovery, SigningKey};
-use clawstaff_types::Secret;
+use clawstaff_types::{NodeName, Secret};
 use clawstaff_vault::{
-    Vault,
+    Unlock, Vault,
     seal::{KeyFileError, PrivateKey},
 };
 use tokio::net::TcpListener;
@@ -40,7 +40,14 @@ use crate::{
 };
 
 /// The log's name and its key's.
-const ORIGIN: &str = "clawstaff.local/gateway";
+fn origin(node: &NodeName) -> String {
+    if node.is_local() {
+        "clawstaff.local/gateway".to_owned()
+    } else {
+        format!("clawstaff.local/gateway-{node}")
+    }
+}
+
 /// Places where hosts put secrets for processes to read.
 const SECRET_MOUNTS: [&str; 3] = ["/run/secrets", "/var/run/secrets", "/etc/clawstaff"];
 /// How often doors that could not be opened are tried again.
@@ -54,6 +61,8 @@ const MAX_SMALL_FILE: u64 = 64 * 1024;
 pub struct Config {
     /// `$DATA`
     pub data: PathBuf,
+    /// The node that it is on.
+    pub node: NodeName,
     /// Where inbound events arrive; port 0 takes a free one.
     pub ingress: SocketAddr,
     /// PEM file with further certificate authorities to trust for upstreams.
@@ -192,8 +201,9 @@ impl Layout {
         }
     }
 
-    fn node(&self) -> node::Paths {
+    fn node(&self, node: &NodeName) -> node::Paths {
         node::Paths {
+            node: node.clone(),
             data: self.data.clone(),
             socket: self.run.join("nodes.sock"),
             token: self.own.join("node.token"),
@@ -207,7 +217,7 @@ impl Layout {
     }
 }
 
-static CONFINED: OnceLock<Confinement> = OnceLock::new();
+static CONFINED: OnceLock<(Confinement, Unlock)> = OnceLock::new();
 
 /// Confines the whole process, if called before it has a second thread: the first thing that `main` does.
 /// Without it, [`run`] confines a thread of its own and everything it starts, and leaves the caller's alone.
@@ -215,8 +225,8 @@ static CONFINED: OnceLock<Confinement> = OnceLock::new();
 /// # Errors
 /// When directories cannot be made or a layer refuses.
 pub fn confine_process(config: &Config) -> Result<(), RunError> {
-    let confinement = confine_thread(config)?;
-    let _first = CONFINED.set(confinement);
+    let confined = confine_thread(config)?;
+    let _first = CONFINED.set(confined);
     Ok(())
 }
 
@@ -225,8 +235,8 @@ pub fn confine_process(config: &Config) -> Result<(), RunError> {
 /// # Errors
 /// When it cannot start, or must be started again.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
-    if let Some(confinement) = CONFINED.get() {
-        return serve(config, confinement.clone(), shutdown).await;
+    if let Some((confinement, unlock)) = CONFINED.get() {
+        return serve(config, confinement.clone(), unlock.clone(), shutdown).await;
     }
     let (done, ended) = tokio::sync::oneshot::channel();
     let work = move || {
@@ -241,30 +251,32 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
 
 /// Confines this thread, then starts the runtime whose threads inherit that.
 fn run_confined(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
-    let confinement = confine_thread(&config)?;
+    let (confinement, unlock) = confine_thread(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("gateway")
         .enable_all()
         .build()
         .map_err(RunError::Threads)?;
-    let ended = runtime.block_on(serve(config, confinement, shutdown));
+    let ended = runtime.block_on(serve(config, confinement, unlock, shutdown));
     runtime.shutdown_timeout(LAST_WORK);
     ended
 }
 
-fn confine_thread(config: &Config) -> Result<Confinement, RunError> {
+/// What opens the vault is obtained first: a command that gives it could not be run later.
+fn confine_thread(config: &Config) -> Result<(Confinement, Unlock), RunError> {
     let layout = Layout::of(&config.data);
     layout.make()?;
+    let unlock = Unlock::obtain(&layout.own.join("vault"))?;
     let mut readable: Vec<PathBuf> = SECRET_MOUNTS.iter().map(PathBuf::from).collect();
     readable.extend(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from));
     readable.extend(config.extra_ca.clone());
-    readable.extend(node::places_of_credentials(&layout.node()));
+    readable.extend(node::places_of_credentials(&layout.node(&config.node)));
     let plan = Plan {
         own: vec![layout.own.clone(), layout.doors.clone(), layout.run.clone()],
         readable,
         may_exec: !allowed_commands(&layout.own)?.is_empty(),
     };
-    Ok(confine::apply(&plan)?)
+    Ok((confine::apply(&plan)?, unlock))
 }
 
 /// The command lines that `exec:` credentials may run: one a line in `exec.allow`, a file of this host's.
@@ -287,12 +299,13 @@ fn allowed_commands(own: &Path) -> Result<Vec<String>, RunError> {
 async fn serve(
     config: Config,
     confinement: Confinement,
+    unlock: Unlock,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let layout = Layout::of(&config.data);
-    let (log_key, node_key) = log_keys(&layout.keys.join("log.key"), &layout.own.join("log"))?;
+    let (log_key, node_key) = log_keys(&layout, &origin(&config.node))?;
     let log_vkey = log_key.vkey();
-    let (log, left) = open_log(&layout, log_key)?;
+    let (log, left) = open_log(&layout, &origin(&config.node), log_key)?;
     recovery::settle(&log, &left).await?;
 
     let listen = |what: String| move |source| RunError::Listen { what, source };
@@ -306,7 +319,7 @@ async fn serve(
         extra_ca: config.extra_ca.clone(),
         custody: config.custody.clone(),
     };
-    let gateway = open_gateway(&layout, log, instance)?;
+    let gateway = open_gateway(&layout, log, unlock, instance)?;
     let control = node::Client::new(layout.run.join("nodes.sock"), layout.own.join("node.token"));
     let witnesses = Witnesses::load(
         layout.witnesses(),
@@ -314,7 +327,13 @@ async fn serve(
         control,
         config.extra_ca.as_deref(),
     )?;
-    let node = Node::prepare(Arc::clone(&gateway), layout.node(), node_key, confinement).await?;
+    let node = Node::prepare(
+        Arc::clone(&gateway),
+        layout.node(&config.node),
+        node_key,
+        confinement,
+    )
+    .await?;
 
     let socket = layout.run.join("gateway.sock");
     let host = local::bind(&socket).map_err(listen(socket.display().to_string()))?;
@@ -351,22 +370,27 @@ async fn serve(
     Ok(ended?)
 }
 
-fn open_log(layout: &Layout, key: SigningKey) -> Result<(Log, Recovery), RunError> {
+fn open_log(layout: &Layout, origin: &str, key: SigningKey) -> Result<(Log, Recovery), RunError> {
     Ok(Log::open(Options {
         dir: layout.own.join("log"),
         anchor: Some(layout.own.join("anchor/checkpoint")),
-        origin: ORIGIN.to_owned(),
+        origin: origin.to_owned(),
         key,
         segment_bytes: DEFAULT_SEGMENT_BYTES,
     })?)
 }
 
-fn open_gateway(layout: &Layout, log: Log, instance: Instance) -> Result<Arc<Gateway>, RunError> {
+fn open_gateway(
+    layout: &Layout,
+    log: Log,
+    unlock: Unlock,
+    instance: Instance,
+) -> Result<Arc<Gateway>, RunError> {
     let commands = allowed_commands(&layout.own)?;
     let key = InboxKey::load_or_create(&layout.keys.join("inbox.key"))?;
     Ok(Gateway::new(Parts {
         log,
-        vault: Vault::open(&layout.own.join("vault"))?.with_commands(commands),
+        vault: Vault::open_with(&layout.own.join("vault"), unlock)?.with_commands(commands),
         inbox: Inbox::open(&layout.own.join("inbox"), key)?,
         approvals: open_approvals(&layout.own.join("approvals"))?,
         seal_key: PrivateKey::load_or_create(&layout.keys.join("seal.key"))?,
@@ -385,9 +409,10 @@ fn open_approvals(dir: &Path) -> Result<Approvals, RunError> {
 }
 
 /// The log's key twice: for the log, and for checkpoints of batches on their way to the control plane.
-fn log_keys(path: &Path, log: &Path) -> Result<(SigningKey, SigningKey), RunError> {
+fn log_keys(layout: &Layout, origin: &str) -> Result<(SigningKey, SigningKey), RunError> {
+    let (path, log) = (&layout.keys.join("log.key"), layout.own.join("log"));
     let file = |source| RunError::File {
-        path: path.to_owned(),
+        path: path.clone(),
         source,
     };
     if !path.exists() {
@@ -395,7 +420,7 @@ fn log_keys(path: &Path, log: &Path) -> Result<(SigningKey, SigningKey), RunErro
             let why = "it is missing, but there is a log that it signs: put it back from a backup, or move the log's folder away to begin another one";
             return Err(file(io::Error::other(why)));
         }
-        let fresh = SigningKey::generate(ORIGIN)?;
+        let fresh = SigningKey::generate(origin)?;
         inbox::replace(path, fresh.to_bytes().expose_secret()).map_err(file)?;
     }
     let bytes = Secret::new(inbox::read_bounded(path, 33).map_err(file)?);
@@ -403,7 +428,7 @@ fn log_keys(path: &Path, log: &Path) -> Result<(SigningKey, SigningKey), RunErro
         Ok(seed) => Secret::new(seed),
         Err(_) => return Err(file(io::Error::other("a log key is 32 bytes"))),
     };
-    let key = || SigningKey::from_bytes(ORIGIN, seed.expose_secret());
+    let key = || SigningKey::from_bytes(origin, seed.expose_secret());
     Ok((key()?, key()?))
 }
 

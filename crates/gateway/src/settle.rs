@@ -25,7 +25,7 @@ use crate::{
     limits::Place,
     line::subject::{self, CallKeys},
     mask::Mask,
-    problem::Refusal,
+    problem::{Refusal, UPSTREAM},
     record::{Intent, Stop},
     shared::Gateway,
 };
@@ -111,6 +111,8 @@ impl Settling {
             | ForwardError::Connect
             | ForwardError::Tls
             | ForwardError::Handshake
+            | ForwardError::TlsExpired
+            | ForwardError::TlsName
             | ForwardError::Broken => (StatusCode::BAD_GATEWAY, &error),
         };
         let (outcome, sent) = if outcome.never_sent() {
@@ -119,16 +121,18 @@ impl Settling {
             (Outcome::Unknown, "it may have taken effect")
         };
         let detail = format!("{error} (connection `{}`); {sent}", self.question.link.name());
-        let refusal = Refusal::new(status, "upstream", "The service did not answer", detail);
+        let refusal = Refusal::new(status, UPSTREAM, "The service did not answer", detail);
         self.failed(outcome, error.as_str(), refusal).await
     }
 
     async fn failed(mut self, outcome: Outcome, error: &str, refusal: Refusal) -> Stop {
-        let facts = vec![("error", error.to_owned())];
+        let mut facts = vec![("error", error.to_owned())];
         if outcome == Outcome::Unknown
             && let Some(spend) = self.spend.take()
         {
-            spend.keep();
+            facts.extend(spend.keep());
+        } else if let Some(spend) = self.spend.take() {
+            facts.extend(spend.release());
         }
         match self.close(outcome, facts, None).await {
             Ok(()) => Stop::Told(refusal),
@@ -163,18 +167,15 @@ impl Settling {
         mask: &mut Mask,
         encoded: bool,
     ) -> Result<(Bytes, bool), Stop> {
-        let read = body::read(body, MAX_ANSWER, self.gateway.waits.piece).await;
+        let waits = &self.gateway.waits;
+        let read = tokio::time::timeout(waits.whole, body::read(body, MAX_ANSWER, waits.piece)).await;
+        let read = read.unwrap_or(Err(body::BodyError::Slow(waits.whole)));
         let bytes = match read {
             Ok(bytes) => mask.body(bytes),
             Err(error) => {
                 let detail =
                     format!("the service's answer could not be read: {error}; it may have taken effect");
-                let refusal = Refusal::new(
-                    StatusCode::BAD_GATEWAY,
-                    "upstream",
-                    "The answer broke off",
-                    detail,
-                );
+                let refusal = Refusal::new(StatusCode::BAD_GATEWAY, UPSTREAM, "The answer broke off", detail);
                 return Err(self.failed(Outcome::Unknown, "answer_body", refusal).await);
             }
         };
@@ -202,12 +203,11 @@ impl Settling {
             Outcome::Failed
         };
         if let Some(spend) = self.spend.take() {
-            spend.settle(
-                summary
-                    .tokens
-                    .map(|(input, output)| input.saturating_add(output))
-                    .or((!summary.succeeded).then_some(0)),
-            );
+            facts.extend(if status.is_success() {
+                spend.settle(summary.tokens)
+            } else {
+                spend.release()
+            });
         }
         let digest = {
             let mut running = self.keys.subject.commit.begin("response");
@@ -221,7 +221,7 @@ impl Settling {
             Err(_) => Err(Stop::Told(unrecorded())),
             Ok(()) if encoded => Err(Stop::Told(Refusal::new(
                 StatusCode::BAD_GATEWAY,
-                "upstream",
+                UPSTREAM,
                 "The answer cannot be released",
                 "the service compressed its answer although that was not asked for; the call took effect",
             ))),

@@ -12,14 +12,15 @@ use std::{
 
 use arc_swap::ArcSwap;
 use clawstaff_api::nodes::GatewayState;
-use clawstaff_audit::Log;
+use clawstaff_audit::{Log, ReadError};
 use clawstaff_types::ClawName;
 use clawstaff_vault::{Vault, seal::PrivateKey};
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::{
     approvals::{self, Approvals},
-    budget::Budgets,
+    budget::{Budgets, Prices, PricesError},
     commit::Commitments,
     content::{Content, Custody, CustodyError, KeyringError, Subjects},
     doors::Doors,
@@ -111,6 +112,7 @@ pub struct Gateway {
     pub(crate) revisions: watch::Sender<u64>,
     pub(crate) upstream: Upstream,
     pub(crate) budgets: Budgets,
+    pub(crate) prices: Prices,
     pub(crate) limits: Limits,
     pub(crate) masks: Masks,
     pub(crate) honeytokens: Honeytokens,
@@ -145,6 +147,7 @@ impl Gateway {
     pub fn with_waits(parts: Parts, waits: Waits) -> Result<Arc<Self>, StartError> {
         let upstream = Upstream::new(parts.instance.extra_ca.as_deref())?;
         let custody_file = parts.own_dir.join("holds.json");
+        let budgets = Budgets::restored(&parts.log, Timestamp::now())?;
         Ok(Arc::new(Self {
             state: ArcSwap::from_pointee(State::empty()?),
             log: parts.log,
@@ -160,7 +163,8 @@ impl Gateway {
             waits,
             revisions: watch::Sender::new(0),
             upstream,
-            budgets: Budgets::default(),
+            budgets,
+            prices: Prices::load(&parts.own_dir.join("prices.toml"))?,
             limits: Limits::default(),
             masks: Masks::default(),
             honeytokens: Honeytokens::default(),
@@ -245,6 +249,12 @@ pub enum StartError {
     /// The client toward upstreams cannot be made.
     #[error("preparing the client toward upstreams: {0}")]
     Upstream(#[from] UpstreamError),
+    /// The price table.
+    #[error(transparent)]
+    Prices(#[from] PricesError),
+    /// What was spent before cannot be read back from the log.
+    #[error("reading back what was spent: {0}")]
+    Spent(#[from] ReadError),
 }
 
 /// Which Claws reported themselves ready. The cage says so of itself, so nothing is decided by it.

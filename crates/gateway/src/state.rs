@@ -128,6 +128,7 @@ impl State {
     pub fn empty() -> Result<Self, StateError> {
         Self::compile(GatewayState {
             revision: 0,
+            node: clawstaff_types::NodeName::local(),
             connections: Vec::new(),
             claws: Vec::new(),
             grants: Vec::new(),

@@ -17,6 +17,8 @@ pub struct Waits {
     pub piece: Duration,
     /// For the next piece of a streamed answer.
     pub stream: Duration,
+    /// For a whole answer, streamed or not, however steadily it comes.
+    pub whole: Duration,
     /// For a human's decision, while the caller is kept waiting.
     pub human: Duration,
     /// For a human's decision at all: then silence denies.
@@ -32,6 +34,7 @@ impl Default for Waits {
             model: Duration::from_mins(5),
             piece: Duration::from_mins(1),
             stream: Duration::from_mins(5),
+            whole: Duration::from_mins(30),
             human: Duration::from_secs(45),
             ask: Duration::from_hours(1),
         }

@@ -285,6 +285,7 @@ async fn status(
 fn paths(dir: &Path) -> Paths {
     fs::write(dir.join("node.token"), format!("{TOKEN}\n")).unwrap();
     Paths {
+        node: clawstaff_types::NodeName::local(),
         data: dir.to_owned(),
         socket: dir.join("nodes.sock"),
         token: dir.join("node.token"),

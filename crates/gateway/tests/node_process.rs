@@ -21,6 +21,7 @@ fn start(data: &Path) -> Process {
     let stop = CancellationToken::new();
     let config = Config {
         data: data.to_owned(),
+        node: clawstaff_types::NodeName::local(),
         ingress: "127.0.0.1:0".parse().unwrap(),
         extra_ca: None,
         local_uids: Vec::new(),

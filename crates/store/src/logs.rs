@@ -12,7 +12,7 @@ use crate::{
 /// A log and how far it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRow {
-    /// `gateway` or `control`.
+    /// `gateway`, `gateway-NODE` or `control`.
     pub name: String,
     /// Its origin.
     pub origin: String,

@@ -43,6 +43,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "sinks",
         include_str!("../../../migrations/sqlite/0006_sinks.sql"),
     ),
+    (
+        16,
+        "nodes",
+        include_str!("../../../migrations/sqlite/0016_nodes.sql"),
+    ),
 ];
 
 const READERS: u32 = 4;

@@ -232,13 +232,13 @@ impl Columns {
     }
 }
 
-/// The row id that the record's time asks for. Two logs never ask for the same one.
+/// The row id that the record's time asks for. The control plane's log never asks for a gateway's.
 fn place(log: &str, record: &AuditRecord) -> i64 {
     let first = first_id(record.time);
-    if log == "gateway" {
-        first
-    } else {
+    if log == "control" {
         first.saturating_add(1)
+    } else {
+        first
     }
 }
 

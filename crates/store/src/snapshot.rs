@@ -1,12 +1,12 @@
 //! All of the desired state at one revision, read in one transaction.
 
 use clawstaff_api::nodes::{MemberDecision, MemberMessage};
-use clawstaff_types::{ClawName, Guardrail, Sink, spec::Connection};
+use clawstaff_types::{ClawName, Guardrail, NodeName, Sink, spec::Connection};
 use sqlx::Acquire;
 
 use crate::{
     ClawRow, GrantRow, Store, StoreError, approvals, claws, codec::from_column, connections, error::doing,
-    grants, guardrails, messages, sinks,
+    grants, guardrails, messages, nodes, sinks,
 };
 
 /// The desired state.
@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub approvals: Vec<MemberDecision>,
     /// By name.
     pub sinks: Vec<Sink>,
+    /// The nodes that are in, by name; `local` is not among them.
+    pub nodes: Vec<NodeName>,
 }
 
 impl Snapshot {
@@ -67,6 +69,7 @@ impl Store {
             messages: messages::waiting(&mut transaction).await?,
             approvals: approvals::on_their_way(&mut transaction).await?,
             sinks: sinks::all(&mut transaction).await?,
+            nodes: nodes::names(&mut transaction).await?,
         };
         transaction.rollback().await.map_err(read())?;
         Ok(snapshot)

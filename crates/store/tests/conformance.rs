@@ -7,7 +7,7 @@ use clawstaff_api::{
 };
 use clawstaff_store::{GrantOrigin, LogRow, NewClaw, Place, Search, Store};
 use clawstaff_types::{
-    Actor, ClawName, Decision, Digest, Event, EventKind, Grant, Guardrail, MemberId, Outcome,
+    Actor, ClawName, Decision, Digest, Event, EventKind, Grant, Guardrail, MemberId, NodeName, Outcome,
     spec::{ClawSpec, Connection, Sealed},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -307,8 +307,8 @@ async fn messages_wait_in_order_until_they_are_taken() {
 #[tokio::test]
 async fn nodes_are_remembered_and_the_first_log_key_stays_pinned() {
     let bench = Bench::new().await;
-    assert!(bench.store.gateway().await.unwrap().is_none());
-    assert!(bench.store.runner().await.unwrap().is_none());
+    assert!(bench.store.gateway(&NodeName::local()).await.unwrap().is_none());
+    assert!(bench.store.runners().await.unwrap().is_empty());
     let hello = |vkey: &str| GatewayHello {
         log_vkey: vkey.into(),
         seal_key: "AA==".into(),
@@ -320,21 +320,44 @@ async fn nodes_are_remembered_and_the_first_log_key_stays_pinned() {
     };
     let now = Timestamp::now();
     let mut change = bench.store.begin().await.unwrap();
-    change.put_gateway_hello(&hello("first"), now).await.unwrap();
-    change.put_gateway_hello(&hello("second"), now).await.unwrap();
-    change.put_gateway_status(&status, now).await.unwrap();
     change
-        .put_runner_status(&RunnerStatus::default(), now)
+        .put_gateway_hello(&NodeName::local(), &hello("first"), now)
+        .await
+        .unwrap();
+    change
+        .put_gateway_hello(&NodeName::local(), &hello("second"), now)
+        .await
+        .unwrap();
+    change
+        .put_gateway_status(&NodeName::local(), &status, now)
+        .await
+        .unwrap();
+    change
+        .put_runner_status(&NodeName::local(), &RunnerStatus::default(), now)
         .await
         .unwrap();
     change.commit().await.unwrap();
     assert_eq!(
-        bench.store.pinned_log_key().await.unwrap().as_deref(),
+        bench
+            .store
+            .pinned_log_key(&NodeName::local())
+            .await
+            .unwrap()
+            .as_deref(),
         Some("first")
     );
-    assert_eq!(bench.store.gateway().await.unwrap().unwrap().status, status);
     assert_eq!(
-        bench.store.runner().await.unwrap().unwrap().status,
+        bench
+            .store
+            .gateway(&NodeName::local())
+            .await
+            .unwrap()
+            .unwrap()
+            .status,
+        status
+    );
+    assert_eq!(
+        bench.store.runners().await.unwrap()[&NodeName::local()].status,
         RunnerStatus::default()
     );
 }

@@ -20,8 +20,8 @@ pub use event::{Actor, Cause, Event, EventKind, Outcome};
 pub use grant::{Access, Conditions, Decision, Grant, Guardrail, Mode};
 pub use id::{ApprovalId, EventId, GrantId, MemberId};
 pub use name::{
-    ActionId, ActionPattern, ClawName, ConnectionName, ConnectorId, GuardrailName, NameError, ResourceKind,
-    ResourcePattern, ResourceRef, SecretName, SinkName,
+    ActionId, ActionPattern, ClawName, ConnectionName, ConnectorId, GuardrailName, NameError, NodeName,
+    PoolName, ResourceKind, ResourcePattern, ResourceRef, SecretName, SinkName,
 };
 pub use secret::Secret;
 pub use sink::{Sink, SinkKind};

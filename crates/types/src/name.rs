@@ -174,6 +174,29 @@ checked_name!(
     SinkName, "sink name", LABEL_RULE, is_label
 );
 
+checked_name!(
+    /// The name of a node: a host with a gateway and a runner of its own.
+    NodeName, "node name", "1 to 40 of a-z, 0-9 and `-`, starting and ending with a letter or digit", |text| {
+        text.len() <= 40 && is_label(text)
+    }
+);
+checked_name!(
+    /// The name of a pool of nodes, any of which may have a Claw.
+    PoolName, "pool name", LABEL_RULE, is_label
+);
+
+impl NodeName {
+    /// The control plane's own host.
+    pub fn local() -> Self {
+        Self("local".into())
+    }
+
+    /// Whether it is the control plane's own host, which does not join.
+    pub fn is_local(&self) -> bool {
+        self.0 == "local"
+    }
+}
+
 const DOTTED_RULE: &str = "lower-case words of a-z, 0-9 and `_`, joined by `.`, at most 63 characters";
 
 fn is_dotted(text: &str) -> bool {

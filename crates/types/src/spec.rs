@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
-    name::{ClawName, ConnectionName, ConnectorId, NameError, SecretName},
+    name::{ClawName, ConnectionName, ConnectorId, NameError, NodeName, SecretName},
     unit::ByteSize,
 };
 
@@ -140,6 +140,23 @@ pub struct Model {
     pub connection: ConnectionName,
     /// The provider's name of the model.
     pub name: String,
+    /// Calls that ask for more tokens in the answer than this, or do not say how many, are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<u64>,
+    /// How often a call that the provider could not take is made again before the Claw hears of it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retries: u8,
+    /// The provider's name of the model that is asked when this one cannot answer after all retries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+const fn is_zero(number: &u8) -> bool {
+    *number == 0
 }
 
 /// The limits of a cage. Each is enforced or the deploy is refused, unless `accept_unenforced` names it.
@@ -195,6 +212,9 @@ pub struct Budget {
     /// Model tokens, in and out, per UTC day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_day: Option<u64>,
+    /// What model calls may cost per UTC day, in millionths of a US dollar. A model without a known price is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usd_micros_per_day: Option<u64>,
 }
 
 impl Budget {
@@ -235,6 +255,10 @@ pub enum SlackEvent {
 pub struct ClawSpec {
     /// Its name.
     pub name: ClawName,
+    /// The node that has its cage; absent, the control plane's own host. It never changes: a Claw's data and its
+    /// sealed instructions are there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
     /// What it is for, in a line.
     #[serde(default)]
     pub description: String,
@@ -256,4 +280,11 @@ pub struct ClawSpec {
     /// What sets it to work.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<Trigger>,
+}
+
+impl ClawSpec {
+    /// The node that has its cage.
+    pub fn place(&self) -> NodeName {
+        self.node.clone().unwrap_or_else(NodeName::local)
+    }
 }

@@ -22,9 +22,11 @@ mod reference;
 mod release;
 pub mod seal;
 mod store;
+mod unlock;
 
 pub use binding::{Binding, Destination, HostRule, HostRuleError, Misuse};
 pub use files::PrivateFileError;
 pub use reference::ResolveError;
 pub use release::{ReleaseError, SINK_PREFIX, SinkSecretError};
 pub use store::{MAX_SECRET, OpenError, SealedInfo, SecretInfo, SetOutcome, StoreError, Vault};
+pub use unlock::Unlock;

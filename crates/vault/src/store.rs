@@ -12,7 +12,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use age::secrecy::ExposeSecret as _;
 use clawstaff_types::{ConnectionName, Secret, SecretName, spec::CredentialRef};
 use jiff::Timestamp;
 
@@ -20,14 +19,13 @@ use crate::{
     binding::{Binding, Destination, Misuse},
     files::{self, PrivateFileError, Readers, Stamp},
     record::{Body, Record},
+    unlock::Unlock,
 };
 
 /// The longest secret, in bytes.
 pub const MAX_SECRET: usize = 64 * 1024;
 /// A sealed file: the secret, its header and age's own framing.
 const MAX_SEALED: u64 = 2 * MAX_SECRET as u64;
-const MAX_IDENTITY: u64 = 1024;
-const MASTER_KEY: &str = "master.key";
 const SUFFIX: &str = ".age";
 
 /// Why the vault could not be opened.
@@ -47,6 +45,26 @@ pub enum OpenError {
     /// The master key is no age identity.
     #[error("`{}` does not hold an age identity (AGE-SECRET-KEY-1…)", .0.display())]
     BadMasterKey(PathBuf),
+    /// The file that says where the master key comes from is not understood.
+    #[error("`{}` does not say where the master key comes from: one line, `credential:NAME` or `command:LINE`", .0.display())]
+    BadUnlock(PathBuf),
+    /// The service manager gave no such credential.
+    #[error(
+        "there is no credential `{0}`: give it to the gateway's service with `LoadCredential=` (systemd.exec)"
+    )]
+    NoCredential(String),
+    /// The command that gives the key or passphrase failed.
+    #[error("the command that opens the vault failed: {why}")]
+    UnlockCommand {
+        /// Why; nothing of what it printed.
+        why: String,
+    },
+    /// The passphrase is not the one.
+    #[error("`{}` does not open with this passphrase", .0.display())]
+    WrongPassphrase(PathBuf),
+    /// The master key is sealed to a passphrase that nobody gave.
+    #[error("the master key in `{}` is sealed to a passphrase: say in `unlock` beside it where the passphrase comes from, `credential:NAME` or `command:LINE`", .0.display())]
+    NeedsUnlock(PathBuf),
     /// Secrets without the key that opens them.
     #[error("the vault in `{}` holds secrets but its master.key is gone: restore the key, or move the *.age files away and set the secrets again", .0.display())]
     KeyLost(PathBuf),
@@ -160,11 +178,19 @@ impl Vault {
     /// # Errors
     /// When the directory cannot be used, or the master key is readable by others, malformed, or lost.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        Self::open_with(dir, Unlock::default())
+    }
+
+    /// The same with what [`Unlock::obtain`] gave.
+    ///
+    /// # Errors
+    /// As [`Vault::open`], or when the passphrase is not the one.
+    pub fn open_with(dir: &Path, unlock: Unlock) -> Result<Self, OpenError> {
         make_private_dir(dir).map_err(|source| OpenError::Directory {
             path: dir.to_owned(),
             source,
         })?;
-        let identity = load_or_create_identity(dir)?;
+        let identity = unlock.identity(dir)?;
         Ok(Self {
             dir: dir.to_owned(),
             identity,
@@ -468,23 +494,8 @@ fn make_private_dir(dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn load_or_create_identity(dir: &Path) -> Result<age::x25519::Identity, OpenError> {
-    let path = dir.join(MASTER_KEY);
-    match files::read_private(&path, MAX_IDENTITY, Readers::OwnerOnly) {
-        Ok(content) => parse_identity(content.expose_secret()).ok_or(OpenError::BadMasterKey(path)),
-        Err(e) if e.is_missing() && holds_secrets(dir) => Err(OpenError::KeyLost(dir.to_owned())),
-        Err(e) if e.is_missing() => {
-            let identity = age::x25519::Identity::generate();
-            let text = identity.to_string();
-            files::write_private(&path, text.expose_secret().as_bytes()).map_err(OpenError::MasterKey)?;
-            Ok(identity)
-        }
-        Err(e) => Err(OpenError::MasterKey(e)),
-    }
-}
-
 /// The first line that is no comment, as `age-keygen` writes the file.
-fn parse_identity(content: &[u8]) -> Option<age::x25519::Identity> {
+pub(crate) fn parse_identity(content: &[u8]) -> Option<age::x25519::Identity> {
     let text = std::str::from_utf8(content).ok()?;
     let mut lines = text
         .lines()
@@ -493,7 +504,7 @@ fn parse_identity(content: &[u8]) -> Option<age::x25519::Identity> {
     lines.next()?.parse().ok()
 }
 
-fn holds_secrets(dir: &Path) -> bool {
+pub(crate) fn holds_secrets(dir: &Path) -> bool {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries
         .map(|entry| entry.path())

@@ -1,11 +1,13 @@
 //! `clawstaff apply`: what the spec file says becomes what is.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
-use clawstaff_api::people::{ApplyAnswer, ApplyRequest, Change, ChangeVerb, Effect, ServerStatus, Spec};
-use clawstaff_vault::seal::PublicKey;
+use clawstaff_api::people::{ApplyAnswer, ApplyRequest, Change, ChangeVerb, Effect, Spec};
 
-use super::wait::{self, Goal, WaitArgs};
+use super::{
+    gateways::Gateways,
+    wait::{self, Goal, WaitArgs},
+};
 use crate::{
     client::Client,
     context::Context,
@@ -42,7 +44,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let document = spec::load(&args.file)?;
     let client = context.api()?;
-    let spec = seal(&client, document).await?;
+    let spec = seal(context, &client, document).await?;
     let request = ApplyRequest {
         spec,
         dry_run: args.dry_run,
@@ -51,26 +53,26 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     send(context, &client, &request, &args.wait).await
 }
 
-/// Seals what must be sealed, to the gateway that the control plane names.
-pub(super) async fn seal(client: &Client, document: Document) -> Result<Spec, Failure> {
-    if !document.has_plain_instructions() {
-        return Ok(document.seal(None)?);
+/// Places what must be placed, and seals what must be sealed, to the gateways that will have it.
+pub(super) async fn seal(
+    context: &Context,
+    client: &Client,
+    mut document: Document,
+) -> Result<Spec, Failure> {
+    let elsewhere = document
+        .claws
+        .iter()
+        .any(|claw| claw.spec.node.is_some() || claw.pool.is_some());
+    if !elsewhere && !document.has_plain_instructions() {
+        return Ok(document.seal(&BTreeMap::new())?);
     }
-    let key = gateway_key(client).await?;
-    Ok(document.seal(Some(&key))?)
-}
-
-/// The key to which content is sealed.
-pub(super) async fn gateway_key(client: &Client) -> Result<PublicKey, Failure> {
-    let status: ServerStatus = client.get("/v1/status").await?;
-    let gateway = status.gateway.ok_or_else(|| {
-        Failure::unavailable("no gateway has connected yet, so there is no key to seal the text to")
-            .hint("wait until `clawstaff status` shows the gateway")
-    })?;
-    gateway
-        .seal_key
-        .parse()
-        .map_err(|error| Failure::failed(format!("cannot use the gateway's key: {error}")))
+    let mut gateways = Gateways::ask(context, client, elsewhere).await?;
+    gateways.place(&mut document)?;
+    let mut keys = BTreeMap::new();
+    for node in document.nodes_to_seal_for() {
+        keys.insert(node.clone(), gateways.key(&node).await?);
+    }
+    Ok(document.seal(&keys)?)
 }
 
 /// Applies, says what changed, waits.

@@ -15,6 +15,7 @@ use clawstaff_vault::seal::seal;
 
 use super::{
     apply,
+    gateways::Gateways,
     wait::{self, Goal, WaitArgs},
 };
 use crate::{
@@ -163,7 +164,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             dry_run,
             wait,
         } => {
-            let request = only(&client, &name, &file, dry_run).await?;
+            let request = only(context, &client, &name, &file, dry_run).await?;
             apply::send(context, &client, &request, &wait).await
         }
         Command::Rollback { name, revision, wait } => {
@@ -172,7 +173,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             settle(format, &client, &wished, None, &wait).await
         }
         Command::Stats(named) => stats(format, &client, &named.name).await,
-        Command::Message { name, text } => message(format, &client, &name, text).await,
+        Command::Message { name, text } => message(context, &client, &name, text).await,
         Command::Logs(_)
         | Command::Exec(_)
         | Command::Selftest(_)
@@ -314,6 +315,7 @@ async fn destroy(format: Format, client: &Client, acted: Acted) -> Result<(), Fa
 
 /// A request with one Claw of a file.
 async fn only(
+    context: &Context,
     client: &Client,
     name: &ClawName,
     file: &std::path::Path,
@@ -328,7 +330,7 @@ async fn only(
         return Err(Failure::new(Exit::NotFound, message));
     }
     Ok(ApplyRequest {
-        spec: apply::seal(client, document).await?,
+        spec: apply::seal(context, client, document).await?,
         dry_run,
         prune: false,
     })
@@ -354,7 +356,7 @@ async fn stats(format: Format, client: &Client, name: &ClawName) -> Result<(), F
     format.one(&stats, stats_fields)
 }
 
-async fn message(format: Format, client: &Client, name: &ClawName, text: String) -> Result<(), Failure> {
+async fn message(context: &Context, client: &Client, name: &ClawName, text: String) -> Result<(), Failure> {
     let text = if text == "-" {
         std::io::read_to_string(std::io::stdin())
             .map_err(|error| Failure::usage(format!("cannot read the message: {error}")))?
@@ -364,12 +366,13 @@ async fn message(format: Format, client: &Client, name: &ClawName, text: String)
     if text.trim().is_empty() || text.len() > MAX_MESSAGE {
         return Err(Failure::usage("a message has 1 byte to 16 KiB of text"));
     }
-    let key = apply::gateway_key(client).await?;
+    let gateways = Gateways::ask(context, client, true).await?;
+    let key = gateways.key(&gateways.of(name)?).await?;
     let sealed = seal(&key, MESSAGE_LABEL, text.as_bytes()).map_err(Failure::failed)?;
     let accepted: MessageAccepted = client
         .post(&path(name, "/messages"), &MessageRequest { sealed })
         .await?;
-    format.sentence(&accepted, |accepted| {
+    context.output.sentence(&accepted, |accepted| {
         format!(
             "sent as {id}; what it leads to: `clawstaff audit query --cause {id}`",
             id = accepted.id

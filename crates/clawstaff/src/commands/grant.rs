@@ -116,6 +116,7 @@ impl From<ConditionArgs> for Conditions {
             budget: Budget {
                 requests_per_minute: args.requests_per_minute,
                 tokens_per_day: args.tokens_per_day,
+                ..Budget::default()
             },
         }
     }

@@ -8,13 +8,14 @@ use std::{
 
 use clawstaff_gateway::CustodyPolicy;
 use clawstaff_runner::BackendChoice;
+use clawstaff_types::NodeName;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use super::up::libexec;
-use crate::{context::Context, failure::Failure};
+use crate::{context::Context, failure::Failure, uplink};
 
 /// Set by a supervisor to its process id: the part ends when the supervisor does.
 pub(crate) const SUPERVISOR: &str = "CLAWSTAFF_SUPERVISOR";
@@ -26,6 +27,10 @@ pub(crate) struct ControlArgs {
     /// Where the dashboard and the API listen; without it only the Unix socket
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+
+    /// Where nodes on other hosts are served, with mutual TLS; without it no other host can join
+    #[arg(long, value_name = "ADDR")]
+    nodes: Option<SocketAddr>,
 
     /// User of this host who may log in, besides root and the part's own; may be given several times
     #[arg(long = "login-uid", value_name = "UID")]
@@ -43,6 +48,10 @@ pub(crate) struct GatewayArgs {
     /// Where inbound events arrive
     #[arg(long, value_name = "ADDR")]
     ingress: SocketAddr,
+
+    /// The node that this host joined as; without it, it is the control plane's own host
+    #[arg(long, value_name = "NODE")]
+    node: Option<NodeName>,
 
     /// User of this host who may use the gateway's local API, besides root and its own; the runner must be one
     #[arg(long = "local-uid", value_name = "UID")]
@@ -129,10 +138,20 @@ pub(crate) struct RunnerArgs {
     no_exec: bool,
 }
 
+/// Run alone what carries a node's words to its control plane
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  clawstaff uplink --data /var/lib/clawstaff")]
+pub(crate) struct UplinkArgs {
+    /// Write the secrets of the connections to the control plane here, so that what is said can be captured and read
+    #[arg(long, value_name = "FILE")]
+    tls_key_log: Option<PathBuf>,
+}
+
 pub(crate) fn control(context: &Context, args: ControlArgs) -> Result<(), Failure> {
     let config = clawstaff_control_plane::Config {
         data: context.place()?.root().to_owned(),
         listen: args.listen,
+        nodes: args.nodes,
         login_uids: args.login_uids,
         inspectable: args.inspectable,
     };
@@ -147,6 +166,7 @@ pub(crate) fn control(context: &Context, args: ControlArgs) -> Result<(), Failur
 pub(crate) fn gateway(context: &Context, args: GatewayArgs) -> Result<(), Failure> {
     let config = clawstaff_gateway::Config {
         data: context.place()?.root().to_owned(),
+        node: args.node.unwrap_or_else(NodeName::local),
         ingress: args.ingress,
         extra_ca: args.extra_ca,
         local_uids: args.local_uids,
@@ -174,6 +194,22 @@ pub(crate) fn runner(context: &Context, args: RunnerArgs) -> Result<(), Failure>
     confined.map_err(|error| Failure::failed(format!("the runner: {}", chain(&error))))?;
     serve("the runner", |shutdown| clawstaff_runner::run(config, shutdown))
 }
+
+pub(crate) fn uplink(context: &Context, args: UplinkArgs) -> Result<(), Failure> {
+    let place = context.place()?;
+    follow_supervisor()?;
+    uplink::confine(&place, args.tls_key_log.as_deref())?;
+    serve("the uplink", |shutdown| async move {
+        uplink::run(place, args.tls_key_log, shutdown)
+            .await
+            .map_err(Ended)
+    })
+}
+
+/// How the uplink ended, as an error with a text.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.message())]
+struct Ended(Failure);
 
 /// One of our own programs.
 pub(crate) fn program(folder: &std::path::Path, name: &str) -> Result<PathBuf, Failure> {

@@ -1,4 +1,4 @@
-//! `clawstaff up`: the three processes of one machine under one supervisor.
+//! `clawstaff up`: the three processes of one machine under one supervisor; `clawstaff node up` is the same on a node.
 //!
 //! The supervisor makes directories and tokens, starts the parts with only the environment they need, restarts
 //! one that dies, and stops them in order. It reads no secret and speaks to no cage; what it starts are copies
@@ -8,17 +8,24 @@ mod child;
 mod prepare;
 mod ready;
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use clawstaff_api::nodes::NodeTokens;
+use clawstaff_types::NodeName;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::prepare::{Owner, put};
 use self::{
     child::{Part, Parts},
-    prepare::{Owner, Owners},
+    prepare::Owners,
 };
 use super::parts::CustodyArgs;
-use crate::{context::Context, failure::Failure, output, place::Place};
+use crate::{context::Context, failure::Failure, output, place::Place, uplink::identity::Identity};
 
 /// How long the parts may take to be ready before that is said.
 const READY_WITHIN: Duration = Duration::from_mins(1);
@@ -35,6 +42,28 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7410")]
     listen: SocketAddr,
 
+    /// Where nodes on other hosts are served, with mutual TLS; without it no other host can join
+    #[arg(long, value_name = "ADDR")]
+    nodes: Option<SocketAddr>,
+
+    #[command(flatten)]
+    host: HostArgs,
+
+    /// User of this host who may log in besides the one who starts this; may be given several times
+    #[arg(long = "login-uid", value_name = "UID")]
+    login_uids: Vec<u32>,
+
+    /// Let other processes of this user read the control plane's memory, to search it for what must not be there
+    #[arg(long)]
+    inspectable: bool,
+
+    #[command(flatten)]
+    owners: OwnerArgs,
+}
+
+/// How gateway and runner work on a host
+#[derive(Debug, clap::Args)]
+pub(crate) struct HostArgs {
     /// Where inbound events (Slack) arrive; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7411")]
     ingress: SocketAddr,
@@ -61,16 +90,12 @@ pub(crate) struct Args {
     /// Refuse `clawstaff claw exec` and `selftest` on this host
     #[arg(long)]
     no_exec: bool,
+}
 
-    /// User of this host who may log in besides the one who starts this; may be given several times
-    #[arg(long = "login-uid", value_name = "UID")]
-    login_uids: Vec<u32>,
-
-    /// Let other processes of this user read the control plane's memory, to search it for what must not be there
-    #[arg(long)]
-    inspectable: bool,
-
-    /// User id of the control plane, when started as root
+/// Whose the parts are
+#[derive(Debug, clap::Args)]
+pub(crate) struct OwnerArgs {
+    /// User id of the control plane, or of a node's uplink, when started as root
     #[arg(long, value_name = "UID", env = "CLAWSTAFF_CONTROL_UID", default_value_t = 64101, value_parser = clap::value_parser!(u32).range(1..))]
     control_uid: u32,
 
@@ -85,22 +110,71 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let place = context.place()?;
-    let owners = owners(&args)?;
+    if place.identity().exists() {
+        let message = format!("{} is a node of another control plane", place.root().display());
+        return Err(Failure::usage(message)
+            .hint("start it with `clawstaff node up`, or use another --data directory"));
+    }
+    let owners = owners(&args.owners)?;
     let _lock = prepare::prepare(&place, &owners)?;
     let listen = concrete(args.listen)?;
+    let ingress = concrete(args.host.ingress)?;
+    let mut parts = vec![control(&place, &args, &owners, listen)];
+    parts.extend(on_host(&place, &args.host, &owners, ingress, None));
+    supervise(&place, parts, announce(&place, listen)).await
+}
+
+/// Runs a node: what [`run`] does, with an uplink in the place of the control plane.
+pub(crate) async fn node(
+    place: &Place,
+    args: &HostArgs,
+    owners: &OwnerArgs,
+    key_log: Option<&Path>,
+) -> Result<(), Failure> {
+    let identity = Identity::load(place)?;
+    let owners = self::owners(owners)?;
+    let _lock = prepare::prepare(place, &owners)?;
     let ingress = concrete(args.ingress)?;
-    let shutdown = CancellationToken::new();
-    let mut parts = Parts::start(specs(&place, &args, &owners, listen, ingress), &place);
+    let mut uplink: Vec<(&str, OsString)> = Vec::new();
+    uplink.extend(key_log.map(|file| ("--tls-key-log", file.into())));
+    let mut parts = vec![Part::new(
+        "uplink",
+        words(place, "uplink", &uplink),
+        owners.control,
+    )];
+    parts.extend(on_host(place, args, &owners, ingress, Some(&identity.node)));
+    let said = format!(
+        "node {} of the control plane at {}",
+        identity.node, identity.address
+    );
+    supervise(place, parts, announce_node(place, said)).await
+}
+
+/// Makes the folders and tokens of an installation, and says what the control plane may know of the tokens.
+pub(crate) fn prepare_node(place: &Place, owners: &OwnerArgs) -> Result<NodeTokens, Failure> {
+    let owners = self::owners(owners)?;
+    let _lock = prepare::prepare(place, &owners)?;
+    let path = place.control().join("nodes.json");
+    let text = std::fs::read(&path).ok();
+    let tokens = text.and_then(|text| serde_json::from_slice(&text).ok());
+    tokens.ok_or_else(|| Failure::failed(format!("cannot read {}", path.display())))
+}
+
+/// Starts the parts and keeps them running until a signal, or until one is given up.
+async fn supervise(
+    place: &Place,
+    parts: Vec<Part>,
+    announce: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let mut parts = Parts::start(parts, place);
     let mut terminate = signals(SignalKind::terminate())?;
     let mut interrupt = signals(SignalKind::interrupt())?;
-    let announce = announce(&place, listen, shutdown.clone());
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         failure = parts.given_up() => Err(failure),
-        never = announce => never,
+        Err(failure) = announce => Err(failure),
     };
-    shutdown.cancel();
     parts.stop().await;
     ended
 }
@@ -110,25 +184,29 @@ fn signals(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
 }
 
 /// Says when everything is ready, then waits for ever.
-async fn announce(place: &Place, listen: SocketAddr, shutdown: CancellationToken) -> Result<(), Failure> {
-    let mut late = false;
-    loop {
-        match tokio::time::timeout(READY_WITHIN, ready::ready(place)).await {
-            Ok(ingress) => {
-                output::line(&format!(
-                    "ready: dashboard http://{listen} · API unix:{} · ingress {ingress}",
-                    place.api_socket().display()
-                ))?;
-                shutdown.cancelled().await;
-                return Ok(());
-            }
-            Err(_) if late => {}
-            Err(_) => {
-                late = true;
-                output::note("not ready yet; see the messages above");
-            }
-        }
+async fn announce(place: &Place, listen: SocketAddr) -> Result<(), Failure> {
+    let ingress = patiently(|| ready::ready(place)).await;
+    output::line(&format!(
+        "ready: dashboard http://{listen} · API unix:{} · ingress {ingress}",
+        place.api_socket().display()
+    ))?;
+    std::future::pending().await
+}
+
+/// The same on a node. Whether the control plane can be reached is not asked: a node works without it.
+async fn announce_node(place: &Place, node: String) -> Result<(), Failure> {
+    let ingress = patiently(|| ready::node(place)).await;
+    output::line(&format!("ready: {node} · ingress {ingress}"))?;
+    std::future::pending().await
+}
+
+/// Waits for it, and says once if it takes long.
+async fn patiently<F: Future<Output = String>>(ready: impl Fn() -> F) -> String {
+    if let Ok(ready) = tokio::time::timeout(READY_WITHIN, ready()).await {
+        return ready;
     }
+    output::note("not ready yet; see the messages above");
+    ready().await
 }
 
 /// The address with a port of its own.
@@ -140,7 +218,7 @@ fn concrete(address: SocketAddr) -> Result<SocketAddr, Failure> {
     bound.map_err(|error| Failure::failed(format!("cannot listen on {address}: {error}")))
 }
 
-fn owners(args: &Args) -> Result<Owners, Failure> {
+fn owners(args: &OwnerArgs) -> Result<Owners, Failure> {
     let own = Owner {
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
@@ -164,18 +242,37 @@ fn owners(args: &Args) -> Result<Owners, Failure> {
     })
 }
 
-/// What to start, in the order of starting.
-fn specs(place: &Place, args: &Args, owners: &Owners, listen: SocketAddr, ingress: SocketAddr) -> Vec<Part> {
-    let words = |name: &str, more: &[(&str, OsString)]| {
-        let mut words: Vec<OsString> = vec![name.into(), "--data".into(), place.root().into()];
-        for (option, value) in more {
-            words.push(option.into());
-            if !value.is_empty() {
-                words.push(value.clone());
-            }
+/// The command line of a part.
+fn words(place: &Place, name: &str, options: &[(&str, OsString)]) -> Vec<OsString> {
+    let mut words: Vec<OsString> = vec![name.into(), "--data".into(), place.root().into()];
+    for (option, value) in options {
+        words.push(option.into());
+        if !value.is_empty() {
+            words.push(value.clone());
         }
-        words
-    };
+    }
+    words
+}
+
+fn control(place: &Place, args: &Args, owners: &Owners, listen: SocketAddr) -> Part {
+    let mut control: Vec<(&str, OsString)> = vec![("--listen", listen.to_string().into())];
+    control.extend(args.nodes.map(|nodes| ("--nodes", nodes.to_string().into())));
+    let logins = args.login_uids.iter().chain([&owners.runner.uid]);
+    control.extend(logins.map(|uid| ("--login-uid", uid.to_string().into())));
+    if args.inspectable {
+        control.push(("--inspectable", OsString::new()));
+    }
+    Part::new("control", words(place, "control", &control), owners.control).has_log()
+}
+
+/// Gateway and runner, in the order of starting.
+fn on_host(
+    place: &Place,
+    args: &HostArgs,
+    owners: &Owners,
+    ingress: SocketAddr,
+    node: Option<&NodeName>,
+) -> [Part; 2] {
     let mut runner: Vec<(&str, OsString)> = vec![("--cage", args.cage.clone().into())];
     if let Some(host) = &args.docker_host {
         runner.push(("--docker-host", host.into()));
@@ -186,27 +283,21 @@ fn specs(place: &Place, args: &Args, owners: &Owners, listen: SocketAddr, ingres
     if args.no_exec {
         runner.push(("--no-exec", OsString::new()));
     }
-    let mut control: Vec<(&str, OsString)> = vec![("--listen", listen.to_string().into())];
-    let logins = args.login_uids.iter().chain([&owners.runner.uid]);
-    control.extend(logins.map(|uid| ("--login-uid", uid.to_string().into())));
-    if args.inspectable {
-        control.push(("--inspectable", OsString::new()));
-    }
     let runner_uid: OsString = owners.runner.uid.to_string().into();
     let mut gateway: Vec<(&str, OsString)> = vec![
         ("--ingress", ingress.to_string().into()),
         ("--local-uid", runner_uid),
     ];
+    gateway.extend(node.map(|node| ("--node", node.to_string().into())));
     if let Some(file) = &args.extra_ca {
         gateway.push(("--extra-ca", file.into()));
     }
     gateway.extend(args.custody.options());
-    vec![
-        Part::new("control", words("control", &control), owners.control).has_log(),
-        Part::new("gateway", words("gateway", &gateway), owners.gateway)
+    [
+        Part::new("gateway", words(place, "gateway", &gateway), owners.gateway)
             .whole_environment()
             .has_log(),
-        Part::new("runner", words("runner", &runner), owners.runner),
+        Part::new("runner", words(place, "runner", &runner), owners.runner),
     ]
 }
 

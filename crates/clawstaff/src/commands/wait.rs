@@ -8,9 +8,9 @@ use std::{
 use clawstaff_api::{
     Code,
     nodes::{Desired, Phase},
-    people::{ClawView, ServerStatus},
+    people::{ClawView, GatewayView, NodeView, RunnerView, ServerStatus},
 };
-use clawstaff_types::ClawName;
+use clawstaff_types::{ClawName, NodeName};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
@@ -132,22 +132,14 @@ async fn look(
     started: Instant,
     revisions: &mut BTreeMap<ClawName, u32>,
 ) -> Result<Vec<String>, Failure> {
-    let status: ServerStatus = client.get("/v1/status").await?;
-    let mut waiting = Vec::new();
-    if let Some(lack) = goal
-        .gateway_revision
-        .and_then(|wanted| gateway_lack(&status, wanted))
-    {
-        waiting.push(lack);
-    }
-    let runner = status.runner.as_ref().is_some_and(|runner| runner.connected);
-    if !runner && !goal.claws.is_empty() {
-        waiting.push("the runner is not connected".to_owned());
-    }
+    let mut views = Vec::new();
     for name in &goal.claws {
-        let view: ClawView = client
-            .get(&format!("/v1/claws/{}", escape(name.as_str())))
-            .await?;
+        let path = format!("/v1/claws/{}", escape(name.as_str()));
+        views.push(client.get::<ClawView>(&path).await?);
+    }
+    let mut waiting = hosts_lack(client, goal, &views).await?;
+    for view in views {
+        let name = &view.name;
         let asked = *revisions.entry(name.clone()).or_insert(view.revision);
         if asked < view.revision {
             return Err(Failure::failed(format!(
@@ -171,8 +163,39 @@ async fn look(
     Ok(waiting)
 }
 
-fn gateway_lack(status: &ServerStatus, wanted: u64) -> Option<String> {
-    let Some(gateway) = &status.gateway else {
+/// What the hosts of these Claws lack: the control plane's own, or nodes that joined.
+async fn hosts_lack(client: &Client, goal: &Goal, views: &[ClawView]) -> Result<Vec<String>, Failure> {
+    let elsewhere = |name: &NodeName| !name.is_local() && views.iter().any(|view| view.node == *name);
+    let mut lacks = Vec::new();
+    if views.is_empty() || views.iter().any(|view| view.node.is_local()) {
+        let status: ServerStatus = client.get("/v1/status").await?;
+        lacks.extend(host_lacks(goal, status.gateway.as_ref(), status.runner.as_ref()));
+    }
+    if views.iter().any(|view| elsewhere(&view.node)) {
+        let nodes: Vec<NodeView> = client.get("/v1/nodes").await?;
+        for node in nodes.iter().filter(|node| elsewhere(&node.name)) {
+            let all = host_lacks(goal, node.gateway.as_ref(), node.runner.as_ref());
+            lacks.extend(all.map(|lack| format!("node {}: {lack}", node.name)));
+        }
+    }
+    Ok(lacks)
+}
+
+fn host_lacks(
+    goal: &Goal,
+    gateway: Option<&GatewayView>,
+    runner: Option<&RunnerView>,
+) -> impl Iterator<Item = String> {
+    let gateway = goal
+        .gateway_revision
+        .and_then(|wanted| gateway_lack(gateway, wanted));
+    let silent = !goal.claws.is_empty() && !runner.is_some_and(|runner| runner.connected);
+    let runner = silent.then(|| "the runner is not connected".to_owned());
+    gateway.into_iter().chain(runner)
+}
+
+fn gateway_lack(gateway: Option<&GatewayView>, wanted: u64) -> Option<String> {
+    let Some(gateway) = gateway else {
         return Some("the gateway has not connected yet".to_owned());
     };
     match &gateway.refused {

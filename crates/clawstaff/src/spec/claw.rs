@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io::Read as _, path::Path};
 
 use clawstaff_api::people::GrantInput;
 use clawstaff_types::{
-    ByteSize, Conditions, Digest, Mode,
+    ByteSize, Conditions, Digest, Mode, NodeName,
     grant::ArgumentIs,
     spec::{Agent, Budget, ClawSpec, Limit, Limits, Model, Sealed, SlackEvent, Trigger},
 };
@@ -17,8 +17,10 @@ use super::{
 /// The longest instructions, in bytes.
 const MAX_INSTRUCTIONS: u64 = 256 * 1024;
 
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 13] = [
     "name",
+    "node",
+    "pool",
     "description",
     "agent",
     "model",
@@ -37,10 +39,16 @@ pub(super) fn claw(value: Value<'_>, folder: &Path) -> Result<ClawDraft, SpecErr
         "leave it out: for now the owner of the installation alone may talk to a Claw",
     )];
     let fields = value.fields("[[claw]]", &KNOWN, &unsupported)?;
+    let node = fields.get("node").map(|value| value.parse()).transpose()?;
+    let pool = fields.get("pool").map(|value| value.parse()).transpose()?;
+    if node.is_some() && pool.is_some() {
+        return Err(fields.error("only one of `node` and `pool` can be given"));
+    }
     let triggers = list_of(&fields, "trigger")?;
     let grants = list_of(&fields, "grant")?;
     let spec = ClawSpec {
         name: fields.need("name")?.parse()?,
+        node: node.filter(|node: &NodeName| !node.is_local()),
         description: fields
             .get("description")
             .map_or_else(|| Ok(String::new()), |value| value.text_up_to(200))?,
@@ -57,6 +65,7 @@ pub(super) fn claw(value: Value<'_>, folder: &Path) -> Result<ClawDraft, SpecErr
     };
     Ok(ClawDraft {
         spec,
+        pool,
         instructions: instructions(&fields, folder)?,
         grants: grants.into_iter().map(grant).collect::<Result<_, _>>()?,
     })
@@ -85,10 +94,20 @@ fn agent(value: Value<'_>) -> Result<Agent, SpecError> {
 }
 
 fn model(value: Value<'_>) -> Result<Model, SpecError> {
-    let fields = value.fields("`model`", &["connection", "name"], &[])?;
+    let known = ["connection", "name", "max_output_tokens", "retries", "fallback"];
+    let fields = value.fields("`model`", &known, &[])?;
     Ok(Model {
         connection: fields.need("connection")?.parse()?,
         name: fields.need("name")?.text_up_to(128)?,
+        max_output_tokens: fields
+            .get("max_output_tokens")
+            .map(|value| value.count())
+            .transpose()?,
+        retries: fields.get("retries").map_or(Ok(0), |value| value.count())?,
+        fallback: fields
+            .get("fallback")
+            .map(|value| value.text_up_to(128))
+            .transpose()?,
     })
 }
 
@@ -133,12 +152,8 @@ fn positive_size(value: &Value<'_>) -> Result<ByteSize, SpecError> {
 }
 
 fn budget(value: Value<'_>) -> Result<Budget, SpecError> {
-    let known = ["requests_per_minute", "tokens_per_day"];
-    let unsupported = [(
-        "usd_per_day",
-        "use `tokens_per_day`, which is held before the spend",
-    )];
-    let fields = value.fields("`budget`", &known, &unsupported)?;
+    let known = ["requests_per_minute", "tokens_per_day", "usd_per_day"];
+    let fields = value.fields("`budget`", &known, &[])?;
     Ok(Budget {
         requests_per_minute: fields
             .get("requests_per_minute")
@@ -147,6 +162,10 @@ fn budget(value: Value<'_>) -> Result<Budget, SpecError> {
         tokens_per_day: fields
             .get("tokens_per_day")
             .map(|value| value.count())
+            .transpose()?,
+        usd_micros_per_day: fields
+            .get("usd_per_day")
+            .map(|value| value.usd_micros())
             .transpose()?,
     })
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use clawstaff_api::people::GrantInput;
 use clawstaff_types::{
-    Guardrail,
+    Guardrail, PoolName,
     spec::{ClawSpec, Connection, Sealed},
 };
 use toml::de::DeTable;
@@ -30,6 +30,8 @@ pub(crate) struct Document {
 pub(crate) struct ClawDraft {
     /// The Claw without its instructions.
     pub(crate) spec: ClawSpec,
+    /// The pool that it may be placed in, where no node is named.
+    pub(crate) pool: Option<PoolName>,
     /// Its instructions.
     pub(crate) instructions: Option<Instructions>,
     /// Its grants.

@@ -214,6 +214,24 @@ impl<'a> Value<'a> {
             .ok_or_else(|| self.error(format!("`{}` must be a whole number of at least 1", self.name)))
     }
 
+    /// An amount of US dollars, in millionths.
+    pub(super) fn usd_micros(&self) -> Result<u64, SpecError> {
+        let dollars = match self.read.get_ref() {
+            DeValue::Integer(number) => number.as_str().parse::<f64>().ok(),
+            DeValue::Float(number) => number.as_str().parse::<f64>().ok(),
+            _ => return Err(self.wrong("a number")),
+        };
+        match dollars.map(|dollars| (dollars * 1e6).round()) {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "the arm's guard bounds it to 1 ..= 10^12"
+            )]
+            Some(micros) if (1.0..=1e12).contains(&micros) => Ok(micros as u64),
+            _ => Err(self.error(format!("`{}` must be more than 0 and at most 1000000", self.name))),
+        }
+    }
+
     /// A number of CPUs, in thousandths.
     pub(super) fn milli_cpus(&self) -> Result<u32, SpecError> {
         let number = match self.read.get_ref() {

@@ -1,6 +1,9 @@
-//! Sealing instructions to the gateway's key, so that the control plane only ever carries ciphertext.
+//! Sealing instructions to the key of the gateway that will have them, so that the control plane only ever carries ciphertext.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use clawstaff_api::people::{ClawInput, Spec};
+use clawstaff_types::NodeName;
 use clawstaff_vault::seal::{PublicKey, SealError, seal};
 
 use super::parse::{ClawDraft, Document, Instructions};
@@ -32,9 +35,18 @@ impl Document {
             .any(|claw| matches!(claw.instructions, Some(Instructions::Plain(_))))
     }
 
-    /// The document as the API takes it.
-    pub(crate) fn seal(self, key: Option<&PublicKey>) -> Result<Spec, SealFailure> {
-        let claws = self.claws.into_iter().map(|claw| seal_claw(claw, key));
+    /// The nodes to whose gateways something is to be sealed.
+    pub(crate) fn nodes_to_seal_for(&self) -> BTreeSet<NodeName> {
+        let plain = self
+            .claws
+            .iter()
+            .filter(|claw| matches!(claw.instructions, Some(Instructions::Plain(_))));
+        plain.map(|claw| claw.spec.place()).collect()
+    }
+
+    /// The document as the API takes it, with the keys of the gateways.
+    pub(crate) fn seal(self, keys: &BTreeMap<NodeName, PublicKey>) -> Result<Spec, SealFailure> {
+        let claws = self.claws.into_iter().map(|claw| seal_claw(claw, keys));
         Ok(Spec {
             connections: self.connections,
             guardrails: self.guardrails,
@@ -43,17 +55,18 @@ impl Document {
     }
 }
 
-fn seal_claw(claw: ClawDraft, key: Option<&PublicKey>) -> Result<ClawInput, SealFailure> {
+fn seal_claw(claw: ClawDraft, keys: &BTreeMap<NodeName, PublicKey>) -> Result<ClawInput, SealFailure> {
     let ClawDraft {
         mut spec,
         instructions,
         grants,
+        pool: _,
     } = claw;
     spec.instructions = match instructions {
         None => None,
         Some(Instructions::Sealed(sealed)) => Some(sealed),
         Some(Instructions::Plain(text)) => {
-            let key = key.ok_or(SealFailure::NoKey)?;
+            let key = keys.get(&spec.place()).ok_or(SealFailure::NoKey)?;
             let sealed = seal(key, LABEL, text.as_bytes()).map_err(|source| SealFailure::Seal {
                 claw: spec.name.to_string(),
                 source,

@@ -157,9 +157,14 @@ fn refusals_name_the_place_and_what_would_help() {
             "not supported yet",
         ),
         (
-            "[[claw]]\nname = \"a\"\nbudget = { usd_per_day = 5.0 }\n",
-            "3:12",
-            "not supported yet",
+            "[[claw]]\nname = \"a\"\nbudget = { usd_per_day = 0 }\n",
+            "3:26",
+            "must be more than 0",
+        ),
+        (
+            "[[claw]]\nname = \"a\"\nnode = \"b\"\npool = \"c\"\n",
+            "1:1",
+            "only one of `node` and `pool`",
         ),
         (
             "[[claw]]\nname = \"a\"\n[[claw.trigger]]\nschedule = \"0 9 * * *\"\n",
@@ -256,7 +261,7 @@ prop_compose! {
                 on_behalf_of: members.iter().map(|text| text.parse().unwrap()).collect(),
                 arguments: arguments.into_iter().map(|(name, one_of)| ArgumentIs { name, one_of }).collect(),
                 hours: hours.iter().map(|text| text.parse().unwrap()).collect(),
-                budget: Budget { requests_per_minute: budget.0, tokens_per_day: budget.1 },
+                budget: Budget { requests_per_minute: budget.0, tokens_per_day: budget.1, ..Budget::default() },
             },
             mode: if ask { Mode::Ask } else { Mode::Allow },
             expires: expires.map(|seconds| jiff::Timestamp::from_second(seconds).unwrap()),
@@ -298,7 +303,7 @@ prop_compose! {
         description in "\\PC{0,30}",
         agent in any_agent(),
         model in option::of((label(), "\\PC{1,20}")),
-        sealed: bool,
+        (sealed, node) in (any::<bool>(), any::<bool>()),
         limits in any_limits(),
         budget in (option::of(1u32..), option::of(1u64..1 << 62)),
         channels in vec(("C[A-Z0-9]{1,8}", any::<bool>()), 0..3),
@@ -308,12 +313,13 @@ prop_compose! {
         ClawInput {
             spec: ClawSpec {
                 name: name.parse().unwrap(),
+                node: node.then(|| "berlin".parse().unwrap()),
                 description,
                 agent,
-                model: model.map(|(connection, name)| Model { connection: connection.parse().unwrap(), name }),
+                model: model.map(|(connection, name)| Model { connection: connection.parse().unwrap(), name, max_output_tokens: budget.1, retries: 2, fallback: Some("other".into()) }),
                 instructions: sealed.then(|| Sealed { recipient: digest, enc: "e".into(), ciphertext: "c".into(), digest }),
                 limits,
-                budget: Budget { requests_per_minute: budget.0, tokens_per_day: budget.1 },
+                budget: Budget { requests_per_minute: budget.0, tokens_per_day: budget.1, usd_micros_per_day: budget.0.map(u64::from) },
                 triggers: channels.into_iter().map(|(channel, mention)| Trigger::Slack {
                     connection: "slack".parse().unwrap(),
                     channel,
@@ -360,7 +366,7 @@ proptest! {
         let text = to_toml(&spec);
         let document: Document = from_text(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         prop_assert!(!document.has_plain_instructions());
-        prop_assert_eq!(document.seal(None).unwrap(), spec, "{}", text);
+        prop_assert_eq!(document.seal(&std::collections::BTreeMap::default()).unwrap(), spec, "{}", text);
     }
 
     #[test]

@@ -92,6 +92,12 @@ fn claw_table(spec: &ClawSpec, grants: &[GrantInput]) -> Table {
         table([
             ("connection", Some(text(&model.connection))),
             ("name", Some(text(&model.name))),
+            ("max_output_tokens", model.max_output_tokens.map(number)),
+            (
+                "retries",
+                (model.retries > 0).then(|| number(model.retries.into())),
+            ),
+            ("fallback", model.fallback.as_ref().map(text)),
         ])
     });
     let array = |tables: Vec<Table>| {
@@ -99,6 +105,7 @@ fn claw_table(spec: &ClawSpec, grants: &[GrantInput]) -> Table {
     };
     table([
         ("name", Some(text(&spec.name))),
+        ("node", spec.node.as_ref().map(text)),
         (
             "description",
             (!spec.description.is_empty()).then(|| text(&spec.description)),
@@ -120,7 +127,14 @@ fn budget(budget: &Budget) -> Table {
             budget.requests_per_minute.map(|n| number(n.into())),
         ),
         ("tokens_per_day", budget.tokens_per_day.map(number)),
+        ("usd_per_day", budget.usd_micros_per_day.map(dollars)),
     ])
+}
+
+/// At most 10^12 millionths, which a float holds exactly.
+#[expect(clippy::cast_precision_loss, reason = "amounts are far below 2^52 millionths")]
+fn dollars(micros: u64) -> Value {
+    Value::Float(micros as f64 / 1e6)
 }
 
 fn agent(agent: &Agent) -> Value {

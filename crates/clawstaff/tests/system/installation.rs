@@ -16,9 +16,9 @@ use serde_json::Value;
 
 /// The channel, database and repository of `examples/demo.toml`.
 pub(crate) const CHANNEL: &str = "C0SUPPORT";
-const DATABASE: &str = "2f26ee68df304251aad4ddddc456ba3b";
-const SPEC: &str = include_str!("../../../../examples/demo.toml");
-const SECRETS: [(&str, &str); 5] = [
+pub(crate) const DATABASE: &str = "2f26ee68df304251aad4ddddc456ba3b";
+pub(crate) const SPEC: &str = include_str!("../../../../examples/demo.toml");
+pub(crate) const SECRETS: [(&str, &str); 5] = [
     ("slack-bot", "xoxb-system-test"),
     ("slack-signing", "signing-system-test"),
     ("notion", "ntn_system-test"),

@@ -68,8 +68,13 @@ impl App {
     }
 
     async fn waiting(&self) -> Result<Vec<WaitingCall>, Problem> {
-        let gateway = self.store.gateway().await?;
-        Ok(gateway.map(|gateway| gateway.status.waiting).unwrap_or_default())
+        let gateways = self.store.gateways().await?;
+        let mut waiting: Vec<WaitingCall> = gateways
+            .into_values()
+            .flat_map(|one| one.status.waiting)
+            .collect();
+        waiting.sort_by_key(|call| call.asked);
+        Ok(waiting)
     }
 }
 

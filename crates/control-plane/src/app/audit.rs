@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use super::{
-    context::{App, CONTROL_LOG, GATEWAY_LOG},
+    context::{App, CONTROL_LOG},
     event,
     problem::Problem,
 };
@@ -51,9 +51,6 @@ impl App {
             || Problem::not_found("there is no such record; an id is `gateway:INDEX` or `control:INDEX`");
         let (log, index) = id.split_once(':').ok_or_else(unknown)?;
         let index: u64 = index.parse().map_err(|_| unknown())?;
-        if ![GATEWAY_LOG, CONTROL_LOG].contains(&log) {
-            return Err(unknown());
-        }
         self.own_log_indexed().await;
         self.store.find_record(log, index).await?.ok_or_else(unknown)
     }
@@ -90,9 +87,10 @@ impl App {
 
     async fn clear_index(&self) -> Result<(), Problem> {
         let (_taking, _indexing) = (self.taking.lock().await, self.indexing.lock().await);
+        let logs = self.store.logs().await?;
         let mut change = self.store.begin().await?;
-        for log in [GATEWAY_LOG, CONTROL_LOG] {
-            change.clear_index(log).await?;
+        for log in &logs {
+            change.clear_index(&log.name).await?;
         }
         change.commit().await?;
         self.own_indexed.send_replace(0);

@@ -1,13 +1,13 @@
 //! The lives of Claws: seeing them, and wishing that they start, stop, pause, resume, go back or go away.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use clawstaff_api::{
     nodes::{CageStatus, Desired, Phase},
     people::{ClawView, RevisionView},
 };
 use clawstaff_store::{ClawRow, GatewayRow, RunnerRow, Snapshot};
-use clawstaff_types::{ClawName, MemberId, spec::ClawSpec};
+use clawstaff_types::{ClawName, MemberId, NodeName, spec::ClawSpec};
 
 use super::{
     apply::compiles,
@@ -48,15 +48,15 @@ impl Wish {
 
 /// What the nodes last said, as far as views of Claws need it.
 struct Nodes {
-    gateway: Option<GatewayRow>,
-    runner: Option<RunnerRow>,
+    gateways: BTreeMap<NodeName, GatewayRow>,
+    runners: BTreeMap<NodeName, RunnerRow>,
 }
 
 impl App {
     /// Every Claw that is left, by name; one being destroyed comes after its successor of the same name.
     pub(crate) async fn claws(&self) -> Result<Vec<ClawView>, Problem> {
         let snapshot = self.store.snapshot().await?;
-        let nodes = self.nodes().await?;
+        let nodes = self.reports().await?;
         let mut views: Vec<ClawView> = snapshot
             .claws
             .iter()
@@ -115,7 +115,7 @@ impl App {
         let last = self.claw(&name).await?;
         let done = self.change(move |now, _| plan_destroy(now, by, &name)).await?;
         let snapshot = self.store.snapshot().await?;
-        let nodes = self.nodes().await?;
+        let nodes = self.reports().await?;
         let row = self.store.claw_by_cage(&done.answer).await?;
         let leaving = row.and_then(|row| view(&row, &snapshot, &nodes));
         Ok(leaving.unwrap_or_else(|| destroyed(last)))
@@ -178,16 +178,16 @@ impl App {
         Ok(Planned { plan, answer: () })
     }
 
-    async fn nodes(&self) -> Result<Nodes, Problem> {
+    async fn reports(&self) -> Result<Nodes, Problem> {
         Ok(Nodes {
-            gateway: self.store.gateway().await?,
-            runner: self.store.runner().await?,
+            gateways: self.store.gateways().await?,
+            runners: self.store.runners().await?,
         })
     }
 
     /// Destroyed Claws whose cages the runner still has.
     async fn leaving(&self, snapshot: &Snapshot, nodes: &Nodes) -> Result<Vec<ClawRow>, Problem> {
-        let reported = nodes.runner.iter().flat_map(|runner| &runner.status.cages);
+        let reported = nodes.runners.values().flat_map(|runner| &runner.status.cages);
         let mut leaving = Vec::new();
         for cage in reported {
             if !snapshot.claws.iter().any(|claw| claw.cage == cage.cage) {
@@ -214,23 +214,23 @@ fn no_claw<'a>(name: &ClawName, all: impl Iterator<Item = &'a ClawName>) -> Prob
 
 fn view(claw: &ClawRow, snapshot: &Snapshot, nodes: &Nodes) -> Option<ClawView> {
     let name = &claw.spec.name;
-    let cage = nodes
-        .runner
-        .as_ref()
-        .and_then(|runner| reported_cage(runner, &claw.cage));
-    let reported = nodes.runner.as_ref().map(|runner| Reported {
+    let place = claw.spec.place();
+    let runner = nodes.runners.get(&place);
+    let cage = runner.and_then(|runner| reported_cage(runner, &claw.cage));
+    let reported = runner.map(|runner| Reported {
         revision: runner.status.revision,
         connected: is_connected(runner.seen),
         cage,
     });
     let seen = seen(claw, reported)?;
     let ready = nodes
-        .gateway
-        .as_ref()
+        .gateways
+        .get(&place)
         .and_then(|gateway| gateway.status.ready.get(name));
     let model = claw.spec.model.as_ref();
     Some(ClawView {
         name: name.clone(),
+        node: place,
         description: claw.spec.description.clone(),
         phase: seen.phase,
         reason: seen.reason,

@@ -12,6 +12,7 @@ use clawstaff_audit::{
     published::{Published, TileHashes},
     tree,
 };
+use clawstaff_types::NodeName;
 
 use super::{context::App, intake::keep_file, nodes::LONG_POLL, problem::Problem};
 
@@ -59,11 +60,11 @@ impl App {
     }
 
     /// Takes the gateway's cosignature of the own log.
-    pub(crate) async fn take_cosigned(&self, cosigned: Cosigned) -> Result<(), Problem> {
+    pub(crate) async fn take_cosigned(&self, node: &NodeName, cosigned: Cosigned) -> Result<(), Problem> {
         let bad = |why: String| Problem::invalid(format!("not a cosigned checkpoint of this log: {why}"));
         let note = cosigned.checkpoint;
         let own = Checkpoint::verify(&note, &self.log_key.verifying_key()).map_err(|e| bad(e.to_string()))?;
-        let pinned = self.store.pinned_log_key().await?;
+        let pinned = self.store.pinned_log_key(node).await?;
         let pinned = pinned.ok_or_else(|| Problem::conflict("the gateway has to introduce itself first"))?;
         let gateway = VerifyingKey::parse(&pinned).map_err(|error| Problem::internal(&error))?;
         let parsed = Note::parse(&note).map_err(|error| bad(error.to_string()))?;

@@ -285,6 +285,7 @@ fn claw(
     out: &mut Difference,
 ) -> Result<String, Problem> {
     validate::claw(new, connections, against.catalogue)?;
+    validate::place(old.map(|old| &old.spec), new, &against.now.nodes)?;
     let what = format!("claw {}", new.name);
     let Some(old) = old else {
         let cage = mint::cage(&new.name)?;

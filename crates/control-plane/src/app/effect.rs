@@ -36,6 +36,7 @@ pub(crate) fn budget(before: &Budget, after: &Budget) -> Effect {
             after.requests_per_minute.map(u64::from),
         ),
         (before.tokens_per_day, after.tokens_per_day),
+        (before.usd_micros_per_day, after.usd_micros_per_day),
     ];
     let bound = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
     if kinds.iter().any(|(was, is)| bound(*is) > bound(*was)) {
@@ -76,7 +77,7 @@ mod tests {
         let none = Budget::default();
         let some = Budget {
             requests_per_minute: Some(10),
-            tokens_per_day: None,
+            ..Budget::default()
         };
         assert_eq!(super::budget(&none, &some), Effect::Narrows);
         assert_eq!(super::budget(&some, &none), Effect::Widens);

@@ -6,7 +6,7 @@ use clawstaff_api::{
 };
 use clawstaff_store::ClawRow;
 use clawstaff_types::{
-    Actor, Digest, Event, EventKind, Grant, Guardrail, MemberId, Mode, ResourcePattern, Sink,
+    Actor, Digest, Event, EventKind, Grant, Guardrail, MemberId, Mode, NodeName, ResourcePattern, Sink,
     spec::{ClawSpec, Connection},
 };
 use serde::Serialize;
@@ -24,9 +24,46 @@ fn by(kind: EventKind, member: &MemberId) -> Event {
 }
 
 /// The gateway said who it is: the key of its log, its sealing key, its ingress.
-pub(crate) fn gateway(before: Option<&GatewayHello>, after: &GatewayHello) -> Event {
+pub(crate) fn gateway(node: &NodeName, before: Option<&GatewayHello>, after: &GatewayHello) -> Event {
     let event = Event::new(EventKind::ConfigChanged, Actor::System("gateway".to_owned()));
-    changed(event, "gateway", before, Some(after))
+    let mut event = changed(event, "gateway", before, Some(after));
+    fact(&mut event, "node", node.as_str());
+    event
+}
+
+/// What happens to a node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum NodeChange {
+    /// A member lets a host join.
+    Invited,
+    /// It joined, and is recognised by this certificate.
+    Joined(Digest),
+    /// It is recognised by another certificate.
+    Renewed(Digest),
+    /// A member turned it away.
+    Revoked,
+}
+
+/// A node is let in, renewed or turned away; by a member, or by itself.
+pub(crate) fn node(member: Option<&MemberId>, node: &NodeName, change: NodeChange) -> Event {
+    let actor = member.map_or_else(
+        || Actor::System(format!("node-{node}")),
+        |member| Actor::Member(member.clone()),
+    );
+    let mut event = Event::new(EventKind::ConfigChanged, actor);
+    fact(&mut event, "thing", "node");
+    fact(&mut event, "node", node.as_str());
+    let (text, certificate) = match change {
+        NodeChange::Invited => ("invite", None),
+        NodeChange::Joined(certificate) => ("join", Some(certificate)),
+        NodeChange::Renewed(certificate) => ("renew", Some(certificate)),
+        NodeChange::Revoked => ("revoke", None),
+    };
+    fact(&mut event, "change", text);
+    event
+        .digests
+        .extend(certificate.map(|digest| ("certificate".to_owned(), digest)));
+    event
 }
 
 /// The searchable index is made anew.

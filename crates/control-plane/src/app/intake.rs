@@ -10,7 +10,7 @@ use std::{
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::Path,
-    sync::atomic::Ordering,
+    sync::PoisonError,
 };
 
 use clawstaff_api::nodes::{LogAck, LogPush};
@@ -21,11 +21,11 @@ use clawstaff_audit::{
     tree::{Hash, leaf_hash},
 };
 use clawstaff_store::{Change, LogRow};
-use clawstaff_types::{Actor, Event, EventKind};
+use clawstaff_types::{Actor, Event, EventKind, NodeName};
 use jiff::Timestamp;
 
 use super::{
-    context::{App, GATEWAY_LOG},
+    context::{App, log_of},
     merge::{Source, settle},
     problem::Problem,
     record::SYSTEM,
@@ -42,13 +42,13 @@ const MAX_LEAF_BYTES: usize = 65_535;
 
 impl App {
     /// Takes in what the gateway pushes. A push that does not extend what is known is refused and recorded.
-    pub(crate) async fn take_gateway_log(&self, push: LogPush) -> Result<LogAck, Problem> {
+    pub(crate) async fn take_gateway_log(&self, node: &NodeName, push: LogPush) -> Result<LogAck, Problem> {
         let _alone = self.taking.lock().await;
-        match self.take(&push).await {
+        match self.take(node, &push).await {
             Ok(ack) => Ok(ack),
             Err(Refusal::Problem(problem)) => Err(problem),
             Err(Refusal::Conflict(text)) => {
-                self.keep_evidence(&push.checkpoint).await?;
+                self.keep_evidence(node, &push.checkpoint).await?;
                 self.record_gap(&text).await?;
                 Err(Problem::conflict(text).hint(
                     "the gateway's log is not an extension of what it showed before: keep both, and compare them with `clawstaff audit verify`",
@@ -57,9 +57,10 @@ impl App {
         }
     }
 
-    async fn take(&self, push: &LogPush) -> Result<LogAck, Refusal> {
-        let checkpoint = self.checked_checkpoint(push).await?;
-        let mut known = self.store.log(GATEWAY_LOG).await?;
+    async fn take(&self, node: &NodeName, push: &LogPush) -> Result<LogAck, Refusal> {
+        let checkpoint = self.checked_checkpoint(node, push).await?;
+        let name = log_of(node);
+        let mut known = self.store.log(&name).await?;
         let size = known.as_ref().map_or(0, |log| log.size);
         if let Some(known) = known.as_ref().filter(|known| known.origin != checkpoint.origin) {
             return Err(conflict(format!(
@@ -85,9 +86,11 @@ impl App {
             .iter()
             .map(|leaf| leaf_hash(leaf.as_bytes()))
             .collect();
-        let fresh = self.same_as_before(push.from, &hashes, size).await?;
-        let ack = self.extend(push, &checkpoint, known, &hashes, fresh).await?;
-        self.forget_pruned(push.first).await?;
+        let fresh = self.same_as_before(&name, push.from, &hashes, size).await?;
+        let ack = self
+            .extend((&name, push), &checkpoint, known, &hashes, fresh)
+            .await?;
+        self.forget_pruned(&name, push.first).await?;
         Ok(ack)
     }
 
@@ -97,7 +100,7 @@ impl App {
         let mut frontier = Frontier::restore(Some(known));
         while frontier.size() < first {
             let count = (first - frontier.size()).min(LEAVES_AT_ONCE);
-            let leaves = self.store.leaves(GATEWAY_LOG, frontier.size(), count).await?;
+            let leaves = self.store.leaves(&known.name, frontier.size(), count).await?;
             if leaves.is_empty() {
                 return Err(Problem::conflict(
                     "entries that the gateway has pruned were never taken in",
@@ -112,30 +115,32 @@ impl App {
     }
 
     /// Records of entries that the gateway's log no longer has leave the index as well.
-    async fn forget_pruned(&self, first: u64) -> Result<(), Problem> {
-        if self.forgotten.load(Ordering::Relaxed) >= first {
+    async fn forget_pruned(&self, log: &str, first: u64) -> Result<(), Problem> {
+        let forgotten = |map: &BTreeMap<String, u64>| map.get(log).copied().unwrap_or(0);
+        if forgotten(&self.forgotten.lock().unwrap_or_else(PoisonError::into_inner)) >= first {
             return Ok(());
         }
         loop {
             let mut change = self.store.begin().await?;
-            let forgotten = change
-                .forget_records_before(GATEWAY_LOG, first, RECORDS_AT_ONCE)
-                .await?;
+            let forgotten = change.forget_records_before(log, first, RECORDS_AT_ONCE).await?;
             change.commit().await?;
             if forgotten < RECORDS_AT_ONCE {
                 break;
             }
         }
-        self.forgotten.store(first, Ordering::Relaxed);
+        self.forgotten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(log.to_owned(), first);
         Ok(())
     }
 
     /// The push is well-formed, and its checkpoint is signed with the pinned key and covers exactly it.
-    async fn checked_checkpoint(&self, push: &LogPush) -> Result<Checkpoint, Refusal> {
+    async fn checked_checkpoint(&self, node: &NodeName, push: &LogPush) -> Result<Checkpoint, Refusal> {
         if push.leaves.len() > MAX_LEAVES || push.leaves.iter().any(|leaf| leaf.len() > MAX_LEAF_BYTES) {
             return Err(Problem::invalid("a push has at most 1,000 leaves of at most 65,535 bytes").into());
         }
-        let pinned = self.store.pinned_log_key().await?;
+        let pinned = self.store.pinned_log_key(node).await?;
         let pinned = pinned.ok_or_else(|| Problem::conflict("the gateway has to introduce itself first"))?;
         let key = VerifyingKey::parse(&pinned).map_err(|error| Problem::internal(&error))?;
         let checkpoint = Checkpoint::verify(&push.checkpoint, &key).map_err(|error| {
@@ -158,9 +163,15 @@ impl App {
     }
 
     /// Leaves that were taken in before must be the same again. Returns how many of the push are known.
-    async fn same_as_before(&self, from: u64, hashes: &[Hash], size: u64) -> Result<usize, Refusal> {
+    async fn same_as_before(
+        &self,
+        log: &str,
+        from: u64,
+        hashes: &[Hash],
+        size: u64,
+    ) -> Result<usize, Refusal> {
         let count = u64::try_from(hashes.len()).unwrap_or(u64::MAX).min(size - from);
-        let before = self.store.leaves(GATEWAY_LOG, from, count).await?;
+        let before = self.store.leaves(log, from, count).await?;
         let differs = before.iter().zip(hashes).position(|(was, is)| was != is);
         match differs.and_then(|at| u64::try_from(at).ok()) {
             Some(at) => Err(conflict(format!(
@@ -173,7 +184,7 @@ impl App {
 
     async fn extend(
         &self,
-        push: &LogPush,
+        (name, push): (&str, &LogPush),
         checkpoint: &Checkpoint,
         known: Option<LogRow>,
         hashes: &[Hash],
@@ -201,11 +212,12 @@ impl App {
         let cosigned = cosignature::cosign(&push.checkpoint, &self.log_key, Timestamp::now())
             .map_err(|error| Problem::internal(&error))?;
         let notes = [push.checkpoint.clone(), cosigned.clone()];
-        let row = frontier.row(known, GATEWAY_LOG, &checkpoint.origin, notes);
+        let row = frontier.row(known, name, &checkpoint.origin, notes);
         let leaves: Vec<&[u8]> = push.leaves.iter().skip(indexed).map(String::as_bytes).collect();
         let fresh_hashes = hashes.get(fresh..).unwrap_or_default();
         self.keep(&row, start, &leaves, fresh_hashes).await?;
-        keep_file(&self.gateway_checkpoint, &row.cosigned).map_err(|error| Problem::internal(&error))?;
+        keep_file(&self.home.join(format!("{name}.checkpoint")), &row.cosigned)
+            .map_err(|error| Problem::internal(&error))?;
         Ok(LogAck {
             size: row.indexed,
             cosigned,
@@ -240,11 +252,11 @@ impl App {
 
     /// Keeps a checkpoint that the gateway's log signed although it contradicts what it signed before: the two
     /// together convict it, and `audit verify` holds the log against both.
-    async fn keep_evidence(&self, note: &str) -> Result<(), Problem> {
-        let pinned = self.store.pinned_log_key().await?;
+    async fn keep_evidence(&self, node: &NodeName, note: &str) -> Result<(), Problem> {
+        let pinned = self.store.pinned_log_key(node).await?;
         let key = pinned.and_then(|pinned| VerifyingKey::parse(&pinned).ok());
         if key.is_some_and(|key| Checkpoint::verify(note, &key).is_ok()) {
-            let path = self.gateway_checkpoint.with_file_name("gateway.conflict");
+            let path = self.home.join(format!("{}.conflict", log_of(node)));
             keep_file(&path, note).map_err(|error| Problem::internal(&error))?;
         }
         Ok(())

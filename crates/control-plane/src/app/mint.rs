@@ -31,7 +31,7 @@ pub(crate) fn cage(claw: &ClawName) -> Result<String, Problem> {
 }
 
 /// Bytes from the operating system's generator.
-fn random<const N: usize>() -> Result<[u8; N], Problem> {
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Problem> {
     let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|error| Problem::internal(&error))?;
     Ok(bytes)

@@ -5,11 +5,11 @@
 pub(crate) enum Permission {
     /// See who one is, the installation's state and the dashboard's own files.
     Look,
-    /// See Claws, connections, connectors and guardrails.
+    /// See Claws, nodes, connections, connectors and guardrails.
     ReadFleet,
     /// Start, stop, pause, resume, restart and roll back Claws.
     OperateClaws,
-    /// Apply a spec and destroy Claws: change what exists.
+    /// Apply a spec, destroy Claws, let nodes in and turn them away: change what exists.
     ChangeFleet,
     /// See grants and ask what they allow.
     ReadGrants,
@@ -25,6 +25,10 @@ pub(crate) enum Permission {
     BeGateway,
     /// Be the runner.
     BeRunner,
+    /// Join as a node, with a join token.
+    Join,
+    /// Get the next certificate of the node that one is.
+    RenewNode,
 }
 
 /// What a caller is. Local logins and the dashboard's token are owners.
@@ -37,10 +41,14 @@ pub(crate) enum Role {
     Member,
     Gateway,
     Runner,
+    /// A host that shows no certificate: it may join, if it has a join token.
+    Stranger,
+    /// A host that shows its certificate, for itself.
+    Uplink,
 }
 
 impl Role {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Owner,
         Self::Admin,
         Self::Operator,
@@ -48,6 +56,8 @@ impl Role {
         Self::Member,
         Self::Gateway,
         Self::Runner,
+        Self::Stranger,
+        Self::Uplink,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -59,6 +69,8 @@ impl Role {
             Self::Member => "member",
             Self::Gateway => "gateway",
             Self::Runner => "runner",
+            Self::Stranger => "stranger",
+            Self::Uplink => "uplink",
         }
     }
 
@@ -76,7 +88,7 @@ impl Role {
                 | P::DecideApprovals
                 | P::TalkToClaws
                 | P::ReadAudit => true,
-                P::BeGateway | P::BeRunner => false,
+                P::BeGateway | P::BeRunner | P::Join | P::RenewNode => false,
             },
             Self::Operator => match permission {
                 P::Look
@@ -86,7 +98,9 @@ impl Role {
                 | P::DecideApprovals
                 | P::TalkToClaws
                 | P::ReadAudit => true,
-                P::ChangeFleet | P::ChangeGrants | P::BeGateway | P::BeRunner => false,
+                P::ChangeFleet | P::ChangeGrants | P::BeGateway | P::BeRunner | P::Join | P::RenewNode => {
+                    false
+                }
             },
             Self::Auditor => match permission {
                 P::Look | P::ReadFleet | P::ReadGrants | P::ReadAudit => true,
@@ -96,7 +110,9 @@ impl Role {
                 | P::DecideApprovals
                 | P::TalkToClaws
                 | P::BeGateway
-                | P::BeRunner => false,
+                | P::BeRunner
+                | P::Join
+                | P::RenewNode => false,
             },
             Self::Member => match permission {
                 P::Look | P::ReadFleet | P::TalkToClaws => true,
@@ -107,10 +123,14 @@ impl Role {
                 | P::DecideApprovals
                 | P::ReadAudit
                 | P::BeGateway
-                | P::BeRunner => false,
+                | P::BeRunner
+                | P::Join
+                | P::RenewNode => false,
             },
             Self::Gateway => matches!(permission, P::BeGateway),
             Self::Runner => matches!(permission, P::BeRunner),
+            Self::Stranger => matches!(permission, P::Join),
+            Self::Uplink => matches!(permission, P::RenewNode),
         }
     }
 }

@@ -119,6 +119,7 @@ mod tests {
             destroyed: false,
             spec: ClawSpec {
                 name: "a".parse().unwrap(),
+                node: None,
                 description: String::new(),
                 agent: Agent::Builtin,
                 model: None,

@@ -1,4 +1,4 @@
-//! The state as nodes get it: the gateway's signed, the runner's plain, both made of one snapshot.
+//! The state as nodes get it: a gateway's signed, a runner's plain, both made of one snapshot, each node its own part.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clawstaff_api::nodes::{GatewayClaw, GatewayState, RunnerClaw, RunnerState, Signed};
 use clawstaff_store::{ClawRow, Snapshot};
-use clawstaff_types::spec::Agent;
+use clawstaff_types::{ClawName, NodeName, spec::Agent};
 
 use super::{context::App, problem::Problem};
 
@@ -36,22 +36,30 @@ impl StateSigner {
     }
 }
 
-/// The state at one revision, ready to send.
+/// The state at one revision; what of it a node gets is cut out and signed when the node asks.
 #[derive(Debug)]
 pub(crate) struct Published {
     pub(crate) revision: u64,
-    pub(crate) gateway: Signed,
-    pub(crate) runner: RunnerState,
+    snapshot: Snapshot,
 }
 
 impl Published {
-    pub(crate) fn of(snapshot: &Snapshot, signer: &StateSigner) -> Result<Self, Problem> {
-        let payload = serde_json::to_string(&gateway_state(snapshot))?;
-        Ok(Self {
+    pub(crate) const fn of(snapshot: Snapshot) -> Self {
+        Self {
             revision: snapshot.revision,
-            gateway: signer.sign(payload),
-            runner: runner_state(snapshot),
-        })
+            snapshot,
+        }
+    }
+
+    /// What the gateway of this node gets.
+    pub(crate) fn for_gateway(&self, node: &NodeName, signer: &StateSigner) -> Result<Signed, Problem> {
+        let payload = serde_json::to_string(&gateway_state(&self.snapshot, node))?;
+        Ok(signer.sign(payload))
+    }
+
+    /// What the runner of this node gets.
+    pub(crate) fn for_runner(&self, node: &NodeName) -> RunnerState {
+        runner_state(&self.snapshot, node)
     }
 }
 
@@ -59,7 +67,7 @@ impl App {
     /// Lets the nodes know the state as it is in the store now.
     pub(crate) async fn publish(&self) -> Result<(), Problem> {
         let snapshot = self.store.snapshot().await?;
-        let published = Published::of(&snapshot, &self.signer)?;
+        let published = Published::of(snapshot);
         // Two may get here at once; the older one must not win.
         self.published.send_if_modified(|current| {
             let newer = published.revision >= current.revision;
@@ -72,25 +80,35 @@ impl App {
     }
 }
 
-fn gateway_state(snapshot: &Snapshot) -> GatewayState {
-    let claw = |row: &ClawRow| GatewayClaw {
+fn gateway_state(snapshot: &Snapshot, node: &NodeName) -> GatewayState {
+    let claws: Vec<&ClawRow> = snapshot
+        .claws
+        .iter()
+        .filter(|row| row.spec.place() == *node)
+        .collect();
+    let here = |claw: &ClawName| claws.iter().any(|row| row.spec.name == *claw);
+    let grants = snapshot.grants.iter().filter(|row| here(&row.grant.claw));
+    let messages = snapshot.messages.iter().filter(|message| here(&message.claw));
+    let approvals = snapshot.approvals.iter().filter(|decision| here(&decision.claw));
+    let claw = |row: &&ClawRow| GatewayClaw {
         cage: row.cage.clone(),
         revision: row.revision,
         spec: row.spec.clone(),
     };
     GatewayState {
         revision: snapshot.revision,
+        node: node.clone(),
         connections: snapshot.connections.clone(),
-        claws: snapshot.claws.iter().map(claw).collect(),
-        grants: snapshot.grants.iter().map(|row| row.grant.clone()).collect(),
+        claws: claws.iter().map(claw).collect(),
+        grants: grants.map(|row| row.grant.clone()).collect(),
         guardrails: snapshot.guardrails.clone(),
-        messages: snapshot.messages.clone(),
-        approvals: snapshot.approvals.clone(),
+        messages: messages.cloned().collect(),
+        approvals: approvals.cloned().collect(),
         sinks: snapshot.sinks.clone(),
     }
 }
 
-fn runner_state(snapshot: &Snapshot) -> RunnerState {
+fn runner_state(snapshot: &Snapshot, node: &NodeName) -> RunnerState {
     let claw = |row: &ClawRow| RunnerClaw {
         claw: row.spec.name.clone(),
         cage: row.cage.clone(),
@@ -102,9 +120,10 @@ fn runner_state(snapshot: &Snapshot) -> RunnerState {
         needs_gateway_revision: row.revised_in,
         by: row.asked_by.to_string(),
     };
+    let claws = snapshot.claws.iter().filter(|row| row.spec.place() == *node);
     RunnerState {
         revision: snapshot.revision,
-        claws: snapshot.claws.iter().map(claw).collect(),
+        claws: claws.map(claw).collect(),
         destroyed: snapshot.destroyed.clone(),
     }
 }

@@ -2,10 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use clawstaff_api::{nodes::ControlEntries, people::SinkView};
+use clawstaff_api::{
+    nodes::{ControlEntries, SinkStatus},
+    people::SinkView,
+};
 use clawstaff_export::sink::Target;
 use clawstaff_store::Snapshot;
-use clawstaff_types::{MemberId, Sink, SinkName};
+use clawstaff_types::{MemberId, NodeName, Sink, SinkName};
 
 use super::{
     change::Planned,
@@ -25,12 +28,8 @@ impl App {
     /// The sinks by name, each with how far it has come as the gateway last said.
     pub(crate) async fn sinks(&self) -> Result<Vec<SinkView>, Problem> {
         let sinks = self.store.snapshot().await?.sinks;
-        let reported = self
-            .store
-            .gateway()
-            .await?
-            .map(|row| row.status.sinks)
-            .unwrap_or_default();
+        let gateways = self.store.gateways().await?;
+        let reported: Vec<SinkStatus> = gateways.into_values().flat_map(|row| row.status.sinks).collect();
         let view = |sink: Sink| SinkView {
             status: reported.iter().find(|status| status.name == sink.name).cloned(),
             sink,
@@ -51,7 +50,11 @@ impl App {
     }
 
     /// The own log's entries from `from` on, once there are any; the gateway exports them with its own.
-    pub(crate) async fn control_entries(&self, from: u64) -> Result<Option<ControlEntries>, Problem> {
+    pub(crate) async fn control_entries(
+        &self,
+        node: &NodeName,
+        from: u64,
+    ) -> Result<Option<ControlEntries>, Problem> {
         let mut growth = self.log.watch();
         let grown = async { growth.wait_for(|size| *size > from).await.is_ok() };
         let wait: Duration = LONG_POLL;
@@ -59,7 +62,15 @@ impl App {
             grown = tokio::time::timeout(wait, grown) => grown.unwrap_or(false),
             () = self.shutdown.cancelled() => false,
         };
-        if !there {
+        // One gateway is enough to send them on: several would send each of them several times.
+        let gateways = self.store.gateways().await?;
+        let local = NodeName::local();
+        let first = if gateways.contains_key(&local) {
+            Some(&local)
+        } else {
+            gateways.keys().next()
+        };
+        if !there || first != Some(node) {
             return Ok(None);
         }
         let checkpoint = self.log.checkpoint();

@@ -5,10 +5,11 @@ use clawstaff_api::{
     people::{GatewayView, LogStatus, RunnerView, ServerStatus},
 };
 use clawstaff_store::{GatewayRow, RunnerRow};
+use clawstaff_types::NodeName;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    context::{App, CONTROL_LOG, GATEWAY_LOG},
+    context::{App, CONTROL_LOG, log_of},
     problem::Problem,
 };
 
@@ -22,15 +23,16 @@ pub(crate) fn is_connected(seen: Timestamp) -> bool {
 impl App {
     /// The installation's status.
     pub(crate) async fn status(&self) -> Result<ServerStatus, Problem> {
-        let gateway = self.store.gateway().await?;
+        let local = NodeName::local();
+        let gateway = self.store.gateway(&local).await?;
         let told = gateway.as_ref().map(|row| row.status.log).unwrap_or_default();
         Ok(ServerStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: self.store.revision().await?,
             gateway: gateway.map(gateway_view),
-            runner: self.store.runner().await?.map(runner_view),
+            runner: self.store.runners().await?.remove(&local).map(runner_view),
             logs: vec![
-                self.log_status(GATEWAY_LOG, told).await?,
+                self.log_status(&log_of(&local), told).await?,
                 self.log_status(CONTROL_LOG, self.own_cost()).await?,
             ],
         })
@@ -61,7 +63,7 @@ impl App {
     }
 }
 
-fn gateway_view(row: GatewayRow) -> GatewayView {
+pub(crate) fn gateway_view(row: GatewayRow) -> GatewayView {
     GatewayView {
         connected: is_connected(row.seen),
         revision: row.status.revision,
@@ -72,7 +74,7 @@ fn gateway_view(row: GatewayRow) -> GatewayView {
     }
 }
 
-fn runner_view(row: RunnerRow) -> RunnerView {
+pub(crate) fn runner_view(row: RunnerRow) -> RunnerView {
     RunnerView {
         connected: is_connected(row.seen),
         revision: row.status.revision,

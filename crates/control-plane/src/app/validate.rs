@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use clawstaff_connectors::{Catalogue, Connector, RecordKind};
 use clawstaff_types::{
-    ActionId, ActionPattern, ConnectionName, ConnectorId, GrantId, Guardrail, MemberId, ResourcePattern,
-    ResourceRef,
+    ActionId, ActionPattern, ConnectionName, ConnectorId, GrantId, Guardrail, MemberId, NodeName,
+    ResourcePattern, ResourceRef,
     grant::{Conditions, Grant, Mode},
     spec::{ClawSpec, Connection, Trigger},
 };
@@ -17,6 +17,7 @@ const CLAW_NAME_BYTES: usize = 54;
 const DESCRIPTION_CHARS: usize = 300;
 const MAX_PATTERNS: usize = 100;
 const MAX_TRIGGERS: usize = 50;
+const MAX_RETRIES: u8 = 5;
 
 /// Connections by name.
 pub(crate) type Connections<'a> = BTreeMap<&'a ConnectionName, &'a Connection>;
@@ -212,6 +213,28 @@ pub(crate) fn claw(
     Ok(())
 }
 
+/// A new Claw is placed on a node that is in; one that exists stays where it is, with its data.
+pub(crate) fn place(old: Option<&ClawSpec>, new: &ClawSpec, nodes: &[NodeName]) -> Result<(), Problem> {
+    let (name, place) = (&new.name, new.place());
+    match old.map(ClawSpec::place) {
+        Some(before) if before == place => Ok(()),
+        Some(before) => {
+            let text = format!(
+                "claw `{name}` is on node `{before}` and cannot move to `{place}`: its data is there"
+            );
+            Err(Problem::refused(text).hint("destroy it first, or give the new one another name"))
+        }
+        None if place.is_local() || nodes.contains(&place) => Ok(()),
+        None => {
+            let problem = Problem::refused(format!("claw `{name}`: there is no node `{place}`"));
+            match nearest(place.as_str(), nodes.iter().map(NodeName::as_str)) {
+                Some(near) => Err(problem.hint(format!("the nearest is `{near}`"))),
+                None => Err(problem.hint("`clawstaff node list` shows all")),
+            }
+        }
+    }
+}
+
 fn shape(spec: &ClawSpec) -> Result<(), Problem> {
     if spec.name.as_str().len() > CLAW_NAME_BYTES {
         return Err(Problem::refused(format!(
@@ -261,7 +284,7 @@ fn triggered(trigger: &Trigger, connections: &Connections<'_>, catalogue: &Catal
     }
 }
 
-/// The grant that follows from a Claw's model: the model actions of its connector, on that model alone.
+/// The grant that follows from a Claw's model: the model actions of its connector, on that model and its fallback.
 pub(crate) fn model_grant(
     spec: &ClawSpec,
     connections: &Connections<'_>,
@@ -280,9 +303,18 @@ pub(crate) fn model_grant(
         );
         return Err(within(Problem::refused(text), &place).hint("use a connection to anthropic or openai"));
     }
-    let resource: ResourceRef = format!("model:{}", model.name)
-        .parse()
-        .map_err(|error| within(Problem::from(error), &place))?;
+    let named = |name: &str| -> Result<ResourceRef, Problem> {
+        let parsed = format!("model:{name}").parse();
+        parsed.map_err(|error| within(Problem::from(error), &place))
+    };
+    let resource = named(&model.name)?;
+    let fallback = model.fallback.as_deref().map(named).transpose()?;
+    if model.retries > MAX_RETRIES {
+        return Err(within(
+            Problem::refused(format!("`retries` is at most {MAX_RETRIES}")),
+            &place,
+        ));
+    }
     let actions: Result<Vec<ActionPattern>, _> = connector
         .actions()
         .iter()
@@ -294,7 +326,10 @@ pub(crate) fn model_grant(
         claw: spec.name.clone(),
         connection: model.connection.clone(),
         actions: actions?,
-        resources: vec![ResourcePattern::Exactly(resource)],
+        resources: std::iter::once(resource)
+            .chain(fallback)
+            .map(ResourcePattern::Exactly)
+            .collect(),
         conditions: Conditions::default(),
         mode: Mode::Allow,
         expires: None,

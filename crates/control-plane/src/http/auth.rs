@@ -1,4 +1,5 @@
-//! Who is calling? On `api.sock` the operating system says it, over TCP a token does, and nodes have their own.
+//! Who is calling? On `api.sock` the operating system says it, over TCP a token does, and nodes have their own, to
+//! which one on another host adds its certificate.
 //!
 //! Tokens are compared by their SHA-256, in constant time. A cookie is good for reading only: what changes things
 //! needs the `Authorization` header, which no other site can make a browser send.
@@ -12,7 +13,8 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use clawstaff_types::{Digest, MemberId};
+use clawstaff_api::nodes::NodeTokens;
+use clawstaff_types::{Digest, MemberId, NodeName, Secret};
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode, Uri,
     header::{AUTHORIZATION, COOKIE, LOCATION, SET_COOKIE},
@@ -20,7 +22,7 @@ use http::{
 
 use super::doorbook::{Doorbook, Via};
 use crate::{
-    app::{permission::Role, problem::Problem},
+    app::{context::App, permission::Role, problem::Problem},
     dashboard, keys,
     serve::Peer,
 };
@@ -47,7 +49,13 @@ pub(crate) struct Logins {
 pub(crate) struct Caller {
     pub(crate) member: MemberId,
     pub(crate) role: Role,
+    /// The node that it is on; people are where the control plane is.
+    pub(crate) node: NodeName,
 }
+
+/// What a host that joins shows, for the one route that it may use.
+#[derive(Debug, Clone)]
+pub(crate) struct JoinSecret(pub(crate) Secret<String>);
 
 /// What the doors of a socket need: who may come in, and where it is written down.
 pub(crate) type Doors = (Arc<Doorbook>, Arc<Logins>);
@@ -61,6 +69,9 @@ pub(crate) async fn person(
     let peer = request.extensions().get::<Peer>().copied();
     let known = match peer {
         Some(Peer::Uid(uid)) => local(uid, &logins).map(|caller| (caller, Via::Socket)),
+        Some(Peer::Certified(_) | Peer::Uncertified(_)) => Err(Problem::unauthenticated(
+            "this is the place of people, not of nodes",
+        )),
         Some(Peer::Network(_)) => match offered(request.uri()) {
             Some(token) => return log_in(&book, &logins, &token, request.uri(), peer).await,
             None => remote(&request, &logins),
@@ -99,6 +110,7 @@ fn local(uid: u32, logins: &Logins) -> Result<Caller, Problem> {
     Ok(Caller {
         member: format!("uid-{uid}").parse()?,
         role: Role::Owner,
+        node: NodeName::local(),
     })
 }
 
@@ -130,6 +142,7 @@ fn token_caller() -> Result<Caller, Problem> {
     Ok(Caller {
         member: TOKEN_MEMBER.parse()?,
         role: Role::Owner,
+        node: NodeName::local(),
     })
 }
 
@@ -207,36 +220,87 @@ pub(crate) async fn log_out(
     Ok(response)
 }
 
-/// Lets gateway and runner in.
-pub(crate) async fn node(State((book, logins)): State<Doors>, mut request: Request, next: Next) -> Response {
-    match which_node(request.headers(), &logins) {
+/// Lets gateways and runners in, uplinks to their next certificate, and strangers to the place where one joins.
+pub(crate) async fn node(
+    State((app, (book, logins))): State<(Arc<App>, Doors)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let peer = request.extensions().get::<Peer>().copied();
+    match which_node(&app, &logins, peer, request.headers()).await {
         Ok(caller) => {
-            book.entered(&caller, Via::Node).await;
+            // A stranger is nobody yet; joining has a record of its own.
+            if caller.role != Role::Stranger {
+                book.entered(&caller, Via::Node).await;
+            }
+            if let Some(secret) = bearer(request.headers()) {
+                let secret = JoinSecret(Secret::new(secret.to_owned()));
+                request.extensions_mut().insert(secret);
+            }
             request.extensions_mut().insert(caller);
             request.extensions_mut().insert(book);
             next.run(request).await
         }
         Err(problem) => {
-            let peer = request.extensions().get::<Peer>().copied();
             book.refused(peer, &problem).await;
             problem.into_response()
         }
     }
 }
 
-fn which_node(headers: &HeaderMap, logins: &Logins) -> Result<Caller, Problem> {
-    let token = bearer(headers)
-        .ok_or_else(|| Problem::unauthenticated("a node token is needed: `Authorization: Bearer …`"))?;
-    let tokens = keys::node_tokens(&logins.nodes).map_err(|error| Problem::internal(&error))?;
-    let tokens = tokens.ok_or_else(|| Problem::unauthenticated("no node has a token yet"))?;
+async fn which_node(
+    app: &App,
+    logins: &Logins,
+    peer: Option<Peer>,
+    headers: &HeaderMap,
+) -> Result<Caller, Problem> {
+    let token = bearer(headers);
+    let no_token = || Problem::unauthenticated("a node token is needed: `Authorization: Bearer …`");
+    match peer {
+        Some(Peer::Uid(_)) => {
+            let tokens = keys::node_tokens(&logins.nodes).map_err(|error| Problem::internal(&error))?;
+            let tokens = tokens.ok_or_else(|| Problem::unauthenticated("no node has a token yet"))?;
+            part(NodeName::local(), &tokens, token.ok_or_else(no_token)?)
+        }
+        Some(Peer::Certified(digest)) => {
+            let node = app.node_of(digest).await?;
+            let node = node.ok_or_else(|| {
+                Problem::unauthenticated(
+                    "this certificate is not good: the node was turned away, or has a newer one",
+                )
+                .hint(
+                    "let it join again: `clawstaff node token NAME`, then `clawstaff node join` on the node",
+                )
+            })?;
+            match token {
+                Some(token) => part(node.name, &node.tokens, token),
+                None => of_node(node.name, Role::Uplink),
+            }
+        }
+        Some(Peer::Uncertified(_)) => {
+            token.ok_or_else(no_token)?;
+            of_node(NodeName::local(), Role::Stranger)
+        }
+        Some(Peer::Network(_)) | None => Err(Problem::unauthenticated("nodes come with certificates")),
+    }
+}
+
+/// The gateway or the runner of a node, by its token.
+fn part(node: NodeName, tokens: &NodeTokens, token: &str) -> Result<Caller, Problem> {
     let found = [(Role::Gateway, tokens.gateway), (Role::Runner, tokens.runner)]
         .into_iter()
         .find(|(_, digest)| is_token(token, digest));
     let (role, _) = found.ok_or_else(|| Problem::unauthenticated("this node token is not valid"))?;
-    Ok(Caller {
-        member: role.name().parse()?,
-        role,
-    })
+    of_node(node, role)
+}
+
+fn of_node(node: NodeName, role: Role) -> Result<Caller, Problem> {
+    let member = if node.is_local() {
+        role.name().parse()?
+    } else {
+        format!("{}-{node}", role.name()).parse()?
+    };
+    Ok(Caller { member, role, node })
 }
 
 #[cfg(test)]

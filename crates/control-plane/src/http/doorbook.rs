@@ -127,11 +127,11 @@ impl Doorbook {
     pub(crate) async fn refused(&self, peer: Option<Peer>, problem: &Problem) {
         let actor = match peer {
             Some(Peer::Uid(uid)) => format!("uid-{uid}").parse().ok().map(Actor::Member),
-            Some(Peer::Network(_)) | None => None,
+            Some(Peer::Network(_) | Peer::Certified(_) | Peer::Uncertified(_)) | None => None,
         };
         let mut event = Event::new(EventKind::AuthFailed, actor.unwrap_or_else(nobody));
         event.reason = Some(problem.0.detail.chars().take(300).collect());
-        if let Some(Peer::Network(address)) = peer {
+        if let Some(Peer::Network(address) | Peer::Uncertified(address)) = peer {
             event.facts.insert("from".to_owned(), address.ip().to_string());
         }
         self.turned_away(event).await;
@@ -241,7 +241,9 @@ fn login(caller: &Caller, via: Via) -> Event {
 
 fn actor(caller: &Caller) -> Actor {
     match caller.role {
-        Role::Gateway | Role::Runner => Actor::System(caller.role.name().to_owned()),
+        Role::Gateway | Role::Runner | Role::Stranger | Role::Uplink => {
+            Actor::System(caller.member.to_string())
+        }
         Role::Owner | Role::Admin | Role::Operator | Role::Auditor | Role::Member => {
             Actor::Member(caller.member.clone())
         }

@@ -12,8 +12,8 @@ use clawstaff_types::EventKind::{
 use super::routes::Server::{self, Nodes, People};
 use crate::app::permission::{
     Permission::{
-        self, BeGateway, BeRunner, ChangeFleet, ChangeGrants, DecideApprovals, Look, OperateClaws, ReadAudit,
-        ReadFleet, ReadGrants, TalkToClaws,
+        self, BeGateway, BeRunner, ChangeFleet, ChangeGrants, DecideApprovals, Join, Look, OperateClaws,
+        ReadAudit, ReadFleet, ReadGrants, RenewNode, TalkToClaws,
     },
     Role,
 };
@@ -212,6 +212,15 @@ pub(crate) const TABLE: &[Row] = &[
         record(&[ConfigChanged]),
     ),
     row(People, "GET", "/v1/audit/{id}", ReadAudit, NO_CONTENT),
+    row(People, "GET", "/v1/nodes", ReadFleet, NO_CONTENT),
+    row(People, "POST", "/v1/nodes", ChangeFleet, record(&[ConfigChanged])),
+    row(
+        People,
+        "DELETE",
+        "/v1/nodes/{name}",
+        ChangeFleet,
+        record(&[ConfigChanged]),
+    ),
     row(People, "GET", "/", ReadAudit, NO_CONTENT),
     row(People, "GET", "/claws/{name}", ReadAudit, NO_CONTENT),
     row(People, "GET", "/records/{id}", ReadAudit, NO_CONTENT),
@@ -245,6 +254,14 @@ pub(crate) const TABLE: &[Row] = &[
     ),
     row(Nodes, "GET", "/nodes/v1/runner/state", BeRunner, DESIRED),
     row(Nodes, "POST", "/nodes/v1/runner/status", BeRunner, REPORT),
+    row(Nodes, "POST", "/nodes/v1/join", Join, record(&[ConfigChanged])),
+    row(
+        Nodes,
+        "POST",
+        "/nodes/v1/renew",
+        RenewNode,
+        record(&[ConfigChanged]),
+    ),
 ];
 
 /// Every route with its method, its path and what it leaves in the log, for the test that drives them all.

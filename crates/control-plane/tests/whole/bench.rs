@@ -57,6 +57,7 @@ impl Bench {
         let config = Config {
             data: dir.path().to_owned(),
             listen: Some("127.0.0.1:0".parse().unwrap()),
+            nodes: Some("127.0.0.1:0".parse().unwrap()),
             login_uids: Vec::new(),
             inspectable: false,
         };
@@ -354,7 +355,12 @@ impl Answer {
     }
 }
 
-fn request(method: Method, path: &str, token: Option<&str>, body: Vec<u8>) -> http::Request<Full<Bytes>> {
+pub(crate) fn request(
+    method: Method,
+    path: &str,
+    token: Option<&str>,
+    body: Vec<u8>,
+) -> http::Request<Full<Bytes>> {
     let mut builder = http::Request::builder()
         .method(method)
         .uri(path)
@@ -369,7 +375,7 @@ async fn send_local(socket: &Path, request: http::Request<Full<Bytes>>) -> Answe
     send(UnixStream::connect(socket).await.unwrap(), request).await
 }
 
-async fn send<S>(stream: S, request: http::Request<Full<Bytes>>) -> Answer
+pub(crate) async fn send<S>(stream: S, request: http::Request<Full<Bytes>>) -> Answer
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

@@ -426,6 +426,7 @@ async fn a_log_that_was_cut_is_refused_at_the_next_start() {
     let config = clawstaff_control_plane::Config {
         data: dir.path().to_owned(),
         listen: None,
+        nodes: None,
         login_uids: Vec::new(),
         inspectable: false,
     };

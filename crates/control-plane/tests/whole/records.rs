@@ -1,5 +1,6 @@
 //! Every route leaves the record that the table of routes promises, and no route is left out.
 
+use clawstaff_api::join::{JOIN, RENEW, RenewRequest};
 use clawstaff_api::nodes::{
     CONTROL_ENTRIES, ControlLog, Cosigned, GATEWAY_CONTROL_LOG, GATEWAY_COSIGNED, GATEWAY_HELLO, GATEWAY_LOG,
     GATEWAY_STATE, GATEWAY_STATUS, GatewayStatus, Phase, RUNNER_STATE, RUNNER_STATUS, RunnerStatus,
@@ -14,8 +15,8 @@ use http::{
 };
 use serde_json::{Value, json};
 
-use super::approvals;
 use super::bench::{Answer, Bench, GATEWAY_TOKEN, Gateway, RUNNER_TOKEN, Tail, sealed, triage};
+use super::{approvals, joining};
 
 /// Records of the control plane's own log from this index on.
 async fn records(bench: &Bench, from: u64) -> Vec<AuditRecord> {
@@ -80,6 +81,11 @@ async fn prepare(bench: &Bench, method: &str, path: &str) {
             let asks = approvals::asking_grant(bench).await;
             approvals::report(bench, &asks, waiting_at(path), &[]).await;
         }
+        ("POST", RENEW) => {
+            // Its first request is a login.
+            renewed(bench).await;
+            bench.person(Method::DELETE, "/v1/nodes/renews", &()).await;
+        }
         ("DELETE", "/v1/audit/sinks/{name}") => {
             bench
                 .person(Method::POST, "/v1/audit/sinks", &a_sink("taken-away"))
@@ -87,6 +93,15 @@ async fn prepare(bench: &Bench, method: &str, path: &str) {
         }
         _ => {}
     }
+}
+
+/// A node joins and renews its certificate.
+async fn renewed(bench: &Bench) -> Answer {
+    let host = joining::joined(bench, "renews").await;
+    let renew = RenewRequest {
+        public_key: host.public_key(),
+    };
+    host.ask(bench, None, Method::POST, RENEW, &renew).await
 }
 
 /// The id of the waiting call that a route decides: one for each.
@@ -111,6 +126,7 @@ fn body(method: &str, path: &str) -> Value {
             json!({ "name": "no-sending", "actions": ["slack:messages.send"], "resources": ["*"] })
         }
         ("POST", "/v1/audit/sinks") => a_sink("files"),
+        ("POST", "/v1/nodes") => json!({ "node": "berlin", "pool": "eu" }),
         _ => Value::Null,
     }
 }
@@ -141,6 +157,16 @@ async fn drive(bench: &Bench, gateway: &Gateway, method: &str, path: &str) -> An
                 .await
         }
         ("GET", "/v1/audit/export") => bench.person(verb, "/v1/audit/export?format=csv", &()).await,
+        ("POST", JOIN) => {
+            joining::join(bench, &joining::invited(bench, "joins").await, "joins")
+                .await
+                .0
+        }
+        ("POST", RENEW) => renewed(bench).await,
+        ("DELETE", "/v1/nodes/{name}") => {
+            joining::joined(bench, "leaves").await;
+            bench.person(verb, "/v1/nodes/leaves", &()).await
+        }
         ("GET", RUNNER_STATE) => bench.node(RUNNER_TOKEN, verb, path, &()).await,
         ("POST", RUNNER_STATUS) => {
             bench

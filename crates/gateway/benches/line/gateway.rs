@@ -50,6 +50,7 @@ pub(crate) fn play() -> bool {
     if what == "whole" {
         let config = Config {
             data: dir,
+            node: clawstaff_types::NodeName::local(),
             ingress: "127.0.0.1:0".parse().unwrap(),
             extra_ca: None,
             local_uids: Vec::new(),
@@ -178,6 +179,7 @@ fn state(port: u16) -> GatewayState {
     };
     GatewayState {
         revision: 1,
+        node: clawstaff_types::NodeName::local(),
         connections: vec![serde_json::from_value(connection).unwrap()],
         claws: CLAWS.iter().map(claw).collect(),
         grants: CLAWS.iter().map(grant).collect(),

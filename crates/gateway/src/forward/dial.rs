@@ -17,6 +17,7 @@ use hyper_util::{
     client::legacy::connect::{Connected, Connection},
     rt::TokioIo,
 };
+use rustls::CertificateError;
 use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -44,6 +45,32 @@ pub(crate) enum DialError {
     /// TLS failed.
     #[error("TLS failed")]
     Tls,
+    /// The certificate's time is over, or has not begun.
+    #[error("the certificate has expired")]
+    TlsExpired,
+    /// The certificate is somebody else's.
+    #[error("the certificate is for another name")]
+    TlsName,
+}
+
+impl DialError {
+    fn of_handshake(error: &io::Error) -> Self {
+        let rustls = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match rustls {
+            Some(rustls::Error::InvalidCertificate(
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. },
+            )) => Self::TlsExpired,
+            Some(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Self::TlsName,
+            Some(_) | None => Self::Tls,
+        }
+    }
 }
 
 /// Makes connections for the pool.
@@ -98,7 +125,8 @@ impl Dialer {
             return Ok(Line::Clear(stream));
         }
         let name = ServerName::try_from(host.to_owned()).map_err(|_| DialError::Tls)?;
-        let stream = self.tls.connect(name, stream).await.map_err(|_| DialError::Tls)?;
+        let stream = self.tls.connect(name, stream).await;
+        let stream = stream.map_err(|error| DialError::of_handshake(&error))?;
         Ok(Line::Tls(Box::new(stream)))
     }
 

@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use crate::{
     approvals::MAX_WAITING,
-    budget::OverBudget,
+    budget::{OverBudget, OverLimit},
     honeytoken::Sighting,
     map::{Call, MapError, Route},
     parse::{ParseError, Via},
@@ -214,6 +214,20 @@ pub(super) fn too_many_wait(who: &Who, call: &Call) -> Stop {
         text,
     );
     refusal.retry_after = Some(60);
+    denied(refusal, event, call.digest)
+}
+
+/// A model call that asks for more than the Claw's spec lets it.
+pub(super) fn over_limit(who: &Who, call: &Call, permit: &Permit, over: OverLimit) -> Stop {
+    let mut event = refused(who, call, Decision::Deny, "limit");
+    event.grants = permit.grants().to_vec();
+    event.reason = Some(over.to_string());
+    let refusal = Refusal::new(
+        StatusCode::FORBIDDEN,
+        "limit",
+        "More than this Claw may ask for",
+        format!("{over}; nothing was done"),
+    );
     denied(refusal, event, call.digest)
 }
 

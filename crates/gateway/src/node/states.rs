@@ -118,6 +118,12 @@ impl Node {
 
     async fn put_in_force(&self, signed: &Signed, key: &StateKey) -> Result<(), String> {
         let mut wanted = key.open(signed).map_err(|e| e.to_string())?;
+        if wanted.node != self.paths.node {
+            return Err(format!(
+                "the state is for node `{}`, and this is `{}`",
+                wanted.node, self.paths.node
+            ));
+        }
         if wanted.revision <= self.revision() {
             return Err(format!(
                 "state revision {} is not above {}, the one in force",

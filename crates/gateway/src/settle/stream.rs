@@ -31,6 +31,7 @@ enum End {
     CageGone,
     UpstreamBroke,
     Silence,
+    TooLong,
     Revoked,
 }
 
@@ -41,6 +42,7 @@ impl End {
             Self::CageGone => "cage_gone",
             Self::UpstreamBroke => "upstream_broke",
             Self::Silence => "silence",
+            Self::TooLong => "too_long",
             Self::Revoked => "revoked",
         }
     }
@@ -88,7 +90,10 @@ struct Pump {
 
 impl Pump {
     async fn run(mut self, body: Incoming) {
-        let mut end = self.pump(body).await;
+        let whole = self.settling.gateway.waits.whole;
+        let mut end = tokio::time::timeout(whole, self.pump(body))
+            .await
+            .unwrap_or(End::TooLong);
         let rest = self.mask.rest();
         if end == End::Complete && !rest.is_empty() && !self.release(rest).await {
             end = End::CageGone;
@@ -169,14 +174,18 @@ impl Pump {
         if !whole {
             facts.push(("content", "not kept".to_owned()));
         }
+        let error = usage.error();
+        facts.extend(error.map(|error| ("error", error.to_owned())));
         let outcome = match end {
-            End::Complete if status.is_success() => Outcome::Succeeded,
+            End::Complete if status.is_success() && error.is_none() => Outcome::Succeeded,
             End::Complete => Outcome::Failed,
-            End::CageGone | End::UpstreamBroke | End::Silence | End::Revoked => Outcome::Unknown,
+            End::CageGone | End::UpstreamBroke | End::Silence | End::TooLong | End::Revoked => {
+                Outcome::Unknown
+            }
         };
         if let Some(spend) = settling.spend.take() {
-            let known = usage.seen().map(|(input, output)| input.saturating_add(output));
-            spend.settle(known.filter(|_| end == End::Complete));
+            let whole = end == End::Complete && error.is_none();
+            facts.extend(spend.settle(usage.seen().filter(|_| whole)));
         }
         settling.close(outcome, facts, Some(digest.end())).await.is_ok()
     }

@@ -1,6 +1,6 @@
-//! Reads token counts out of a stream of server-sent events as it passes, without holding it up.
+//! Reads token counts and errors out of a stream of server-sent events as it passes, without holding it up.
 //!
-//! Only lines that speak of usage are looked at, by the connector; everything else passes unread.
+//! Only lines that speak of usage or of an error are looked at, by the connector; everything else passes unread.
 
 use clawstaff_connectors::Connector;
 use serde_json::Value;
@@ -14,6 +14,7 @@ pub(super) struct Usage {
     line: Vec<u8>,
     overlong: bool,
     seen: Option<(u64, u64)>,
+    error: Option<String>,
 }
 
 impl Usage {
@@ -34,6 +35,11 @@ impl Usage {
         self.seen
     }
 
+    /// The provider's own code of an error that came inside the stream.
+    pub(super) fn error(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
+
     fn extend(&mut self, bytes: &[u8]) {
         if self.overlong || self.line.len() + bytes.len() > MAX_LINE {
             self.overlong = true;
@@ -44,20 +50,20 @@ impl Usage {
     }
 
     fn finish_line(&mut self, connector: &Connector) {
-        let told = self
-            .line
-            .strip_prefix(b"data:")
-            .filter(|data| mentions_usage(data));
-        let told = told.and_then(|data| serde_json::from_slice::<Value>(data).ok());
-        if let Some((input, output)) = told.and_then(|answer| connector.usage(&answer)) {
-            let (most_in, most_out) = self.seen.unwrap_or_default();
-            self.seen = Some((most_in.max(input), most_out.max(output)));
+        let data = self.line.strip_prefix(b"data:").unwrap_or_default();
+        if mentions(data, b"\"usage\"") || mentions(data, b"\"error\"") {
+            let told: Value = serde_json::from_slice(data).unwrap_or_default();
+            if let Some((input, output)) = connector.usage(&told) {
+                let (most_in, most_out) = self.seen.unwrap_or_default();
+                self.seen = Some((most_in.max(input), most_out.max(output)));
+            }
+            self.error = self.error.take().or_else(|| connector.error_inside(&told));
         }
         self.line.clear();
         self.overlong = false;
     }
 }
 
-fn mentions_usage(data: &[u8]) -> bool {
-    data.windows(7).any(|window| window == b"\"usage\"")
+fn mentions(data: &[u8], word: &[u8]) -> bool {
+    memchr::memmem::find(data, word).is_some()
 }

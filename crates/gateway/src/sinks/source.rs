@@ -99,8 +99,13 @@ async fn own(gateway: &Gateway, from: u64, most: usize) -> Result<Batch, SourceE
     // What was pruned is not there to be asked for; the caller sees that the batch begins later.
     let from = from.max(log.first());
     let stored = log.read(from, most).map_err(failed)?;
+    // `gateway`, or `gateway-NODE` on a node that joined.
+    let last = log.origin().rsplit('/').next();
+    let name = last
+        .filter(|name| name.starts_with("gateway-"))
+        .unwrap_or("gateway");
     batch(
-        "gateway",
+        name,
         log.origin().to_owned(),
         stored,
         &log.checkpoint(),

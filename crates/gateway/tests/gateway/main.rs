@@ -14,6 +14,7 @@ mod content;
 mod disk;
 mod doors;
 mod failures;
+mod faults;
 mod git;
 mod honeytoken;
 mod interception;

@@ -76,7 +76,26 @@ impl World {
 
     /// The same, with a gateway that keeps and guards content as `custody` says.
     pub(crate) async fn with(waits: Waits, custody: CustodyPolicy) -> Self {
+        let instance = Instance {
+            custody,
+            ..Instance::default()
+        };
+        Self::of(tempfile::tempdir().unwrap(), waits, instance).await
+    }
+
+    /// The same, with a gateway that trusts this certificate authority for upstreams as well.
+    pub(crate) async fn trusting(waits: Waits, authority: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        std::fs::write(&path, authority).unwrap();
+        let instance = Instance {
+            extra_ca: Some(path),
+            ..Instance::default()
+        };
+        Self::of(dir, waits, instance).await
+    }
+
+    async fn of(dir: tempfile::TempDir, waits: Waits, instance: Instance) -> Self {
         let at = |name: &str| dir.path().join(name);
         std::fs::create_dir(at("gateway")).unwrap();
         let upstream = Upstream::start().await;
@@ -93,40 +112,11 @@ impl World {
             ..Environment::default()
         };
         let (log, _) = Log::open_in(options, environment).unwrap();
-        let vault = Vault::open(&at("gateway/vault")).unwrap();
-        for name in ["slack", "notion", "anthropic", "openai"] {
-            let here = Binding {
-                hosts: ["127.0.0.1", "localhost"]
-                    .map(|host| host.parse().unwrap())
-                    .to_vec(),
-                connections: Vec::new(),
-            };
-            vault
-                .set_bound(&name.parse().unwrap(), Secret::new(SECRET.to_owned()), here)
-                .unwrap();
-        }
         std::fs::create_dir_all(at("gateway/keys")).unwrap();
-        let key = InboxKey::load_or_create(&at("gateway/keys/inbox")).unwrap();
-        let gateway = Gateway::with_waits(
-            Parts {
-                log,
-                vault,
-                inbox: Inbox::open(&at("gateway/inbox"), key).unwrap(),
-                approvals: Approvals::open(at("gateway/approvals")).unwrap(),
-                seal_key: PrivateKey::generate(),
-                doors_dir: at("doors"),
-                keys_dir: at("gateway/keys"),
-                own_dir: at("gateway"),
-                instance: Instance {
-                    custody,
-                    ..Instance::default()
-                },
-            },
-            waits,
-        )
-        .unwrap();
+        let gateway = gateway(dir.path(), log, waits, instance);
         let state = GatewayState {
             revision: 0,
+            node: clawstaff_types::NodeName::local(),
             connections: ["slack", "notion", "anthropic", "openai"]
                 .map(|name| upstream.connection(name))
                 .to_vec(),
@@ -146,6 +136,34 @@ impl World {
             log_fails,
             dir,
             state: Mutex::new(state),
+        };
+        world.change(|_| {}).await;
+        world
+    }
+
+    /// Another gateway with the same log and the same state, as after a restart.
+    pub(crate) async fn restarted(self) -> Self {
+        let Self {
+            gateway: old,
+            upstream,
+            log_fails,
+            dir,
+            state,
+        } = self;
+        for used in ["doors", "gateway/inbox", "gateway/approvals"] {
+            std::fs::rename(
+                dir.path().join(used),
+                dir.path().join(format!("{used}.{}", old.log.size())),
+            )
+            .unwrap();
+        }
+        let gateway = gateway(dir.path(), old.log.clone(), Waits::default(), Instance::default());
+        let world = Self {
+            gateway,
+            upstream,
+            log_fails,
+            dir,
+            state,
         };
         world.change(|_| {}).await;
         world
@@ -252,6 +270,36 @@ impl World {
     pub(crate) fn break_log(&self) {
         self.log_fails.store(true, Ordering::SeqCst);
     }
+}
+
+/// A gateway in this folder, with a secret for each connection.
+fn gateway(dir: &std::path::Path, log: Log, waits: Waits, instance: Instance) -> Arc<Gateway> {
+    let at = |name: &str| dir.join(name);
+    let vault = Vault::open(&at("gateway/vault")).unwrap();
+    for name in ["slack", "notion", "anthropic", "openai"] {
+        let here = Binding {
+            hosts: ["127.0.0.1", "localhost"]
+                .map(|host| host.parse().unwrap())
+                .to_vec(),
+            connections: Vec::new(),
+        };
+        vault
+            .set_bound(&name.parse().unwrap(), Secret::new(SECRET.to_owned()), here)
+            .unwrap();
+    }
+    let key = InboxKey::load_or_create(&at("gateway/keys/inbox")).unwrap();
+    let parts = Parts {
+        log,
+        vault,
+        inbox: Inbox::open(&at("gateway/inbox"), key).unwrap(),
+        approvals: Approvals::open(at("gateway/approvals")).unwrap(),
+        seal_key: PrivateKey::generate(),
+        doors_dir: at("doors"),
+        keys_dir: at("gateway/keys"),
+        own_dir: at("gateway"),
+        instance,
+    };
+    Gateway::with_waits(parts, waits).unwrap()
 }
 
 /// An HTTP/1.1 client on one connection.

@@ -124,6 +124,7 @@ pub(crate) fn triggered(name: &str, on: SlackEvent) -> GatewayClaw {
         revision: 3,
         spec: ClawSpec {
             name: claw(name),
+            node: None,
             description: String::new(),
             agent: clawstaff_types::spec::Agent::default(),
             model: None,
@@ -154,6 +155,7 @@ pub(crate) fn may_read(name: &str) -> Grant {
 pub(crate) fn state(revision: u64, claws: Vec<GatewayClaw>, grants: Vec<Grant>) -> GatewayState {
     GatewayState {
         revision,
+        node: clawstaff_types::NodeName::local(),
         connections: vec![slack()],
         claws,
         grants,

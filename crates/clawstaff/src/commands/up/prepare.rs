@@ -24,9 +24,9 @@ const MAX_ROOT: usize = 90;
 
 /// A user and a group by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Owner {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+pub(crate) struct Owner {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 /// Who runs what.
@@ -207,7 +207,7 @@ fn random_hex(bytes: usize) -> Result<String, Failure> {
 }
 
 /// Puts a file of mode 0600 at `path`, whole, in place of whatever is there.
-fn put(path: &Path, bytes: &[u8], owner: Owner) -> Result<(), Failure> {
+pub(crate) fn put(path: &Path, bytes: &[u8], owner: Owner) -> Result<(), Failure> {
     let beside = beside(path)?;
     let write = || {
         let mut file = OpenOptions::new()

@@ -25,6 +25,24 @@ pub(super) async fn ready(place: &Place) -> String {
     }
 }
 
+/// Waits until a node's own parts are ready, with or without a control plane; returns the ingress' address.
+pub(super) async fn node(place: &Place) -> String {
+    let gateway = Client::local(place.gateway_socket(), place.gateway(), "the gateway");
+    loop {
+        if let Some(ingress) = look_at_node(place, &gateway).await {
+            return ingress;
+        }
+        tokio::time::sleep(PACE).await;
+    }
+}
+
+async fn look_at_node(place: &Place, gateway: &Client) -> Option<String> {
+    let info: GatewayInfo = gateway.get(INFO).await.ok()?;
+    UnixStream::connect(place.nodes_socket()).await.ok()?;
+    UnixStream::connect(place.runner_socket()).await.ok()?;
+    Some(info.ingress)
+}
+
 async fn look(place: &Place, api: &Client, gateway: &Client) -> Option<String> {
     let status: ServerStatus = api.get("/v1/status").await.ok()?;
     let info: GatewayInfo = gateway.get(INFO).await.ok()?;
