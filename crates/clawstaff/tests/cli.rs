@@ -296,7 +296,7 @@ fn a_whole_log_verifies_against_a_checkpoint_that_was_kept() {
     );
     assert!(text.starts_with("exit 0\n"), "{text}");
     assert!(
-        text.contains("extends the checkpoint over 5 entries in checkpoint.txt"),
+        text.contains("extends the checkpoint in checkpoint.txt over 5 entries"),
         "{text}"
     );
 }
