@@ -85,6 +85,7 @@ fn status(gateway: u64) -> Value {
             "ingress": "http://127.0.0.1:1", "log_vkey": "x",
         },
         "runner": { "connected": true, "revision": 7, "backend": "native" },
+        "logs": [],
     })
 }
 

@@ -251,7 +251,7 @@ impl ActionId {
     /// Whether `text` is one, without making it.
     pub fn is_one(text: &str) -> bool {
         text.split_once(':')
-            .is_some_and(|(connector, name)| ConnectorId::is_one(connector) && is_dotted(name))
+            .is_some_and(|(connector, name)| ConnectorId::is_one(connector) && is_action_name(name))
     }
 
     /// The connector that defines the action.

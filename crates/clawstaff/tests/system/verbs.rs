@@ -27,6 +27,9 @@ const INDEX: Leaves = Nothing(
 const SERVER: Leaves = Nothing(
     "needs an MCP server, which this installation has none of; the gateway's tests of servers look for its records",
 );
+const NODES: Leaves = Nothing(
+    "needs a control plane that serves nodes; the tests of a split installation and of joining drive it and look for its records",
+);
 const QUESTION: Leaves = Nothing("answers a question about what would be");
 
 /// A verb, how it is used here, and what it leaves. In this order they make one story.
@@ -47,6 +50,17 @@ const VERBS: &[Row] = &[
     Row("control", "", Nothing("starts a part; what it does, it records")),
     Row("gateway", "", Nothing("starts a part; what it does, it records")),
     Row("runner", "", Nothing("starts a part; what it does, it records")),
+    Row("uplink", "", Nothing("starts a part; what it does, it records")),
+    Row(
+        "node up",
+        "",
+        Nothing("starts the parts; what they do, they record"),
+    ),
+    Row("node list", "node list", NO_CONTENT),
+    Row("node token", "", NODES),
+    Row("node join", "", NODES),
+    Row("node rotate", "", NODES),
+    Row("node revoke", "", NODES),
     Row("doctor", "", Nothing("looks at the host and changes nothing")),
     Row("completion", "completion bash", OFFLINE),
     Row("man", "man", OFFLINE),

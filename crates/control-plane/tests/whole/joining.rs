@@ -151,6 +151,8 @@ async fn a_join_token_is_good_for_one_join_of_its_own_node() {
     assert!(local.status.is_client_error());
     let failed = bench.audit("kind=auth.failed").await.records;
     assert_eq!(failed.len(), 2, "{failed:?}");
+    let changed = bench.audit("kind=config.changed&text=berlin").await.records;
+    assert_eq!(changed.len(), 2, "the invitation and the join: {changed:?}");
 }
 
 #[tokio::test]

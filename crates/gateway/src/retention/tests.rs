@@ -1,3 +1,5 @@
+//! Retention on a real log: what is old enough goes in whole segments, and what stops that.
+
 use std::path::Path;
 
 use clawstaff_api::local::Hold;

@@ -1,3 +1,5 @@
+//! Witnesses over HTTP: a double that speaks C2SP tlog-witness, and what its answers lead to.
+
 use std::{
     fs,
     net::SocketAddr,
