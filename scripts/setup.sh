@@ -2,7 +2,7 @@
 # Installs what building and testing ClawStaff need on Debian 12, and says so before it does:
 # a C compiler, e2fsprogs (storage of cages), a Docker engine, curl, python3, git, nodejs and a JVM (software in cages), chromium (the
 # dashboard in a browser), strace (failing system calls, and which ones software needs), Go with x/mod (a second opinion on the log),
-# rsyslog (a receiver of the audit log), two Python packages that decode and sign as others do, cargo-nextest, cargo-deny.
+# QEMU and what makes an initramfs (the isolation suite on pure cgroup v2), rsyslog (a receiver of the audit log), two Python packages that decode and sign as others do, cargo-nextest, cargo-deny.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,6 +20,10 @@ need curl curl
 need python3 python3-minimal
 need setpriv util-linux
 need docker-registry docker-registry
+need qemu-system-x86_64 qemu-system-x86
+need busybox busybox-static
+need cpio cpio
+need strip binutils
 # What runs in test cages is made of the packages' own files, so that another node or git on the path is not enough.
 for package in python3 git nodejs openjdk-17-jre-headless curl; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")

@@ -4,9 +4,8 @@
 #
 #   scripts/vm-cgroup2.sh [TEST]     exit 0 only if both runs held; the machine's console goes to standard output
 #
-# Not a part of CI: without KVM the machine is slow, and checks with a time in them can miss it on a busy host. Needs
-# Debian's qemu-system-x86, busybox-static, cpio, binutils, e2fsprogs and util-linux, and once a kernel package, which is
-# kept in the target directory.
+# Without KVM the machine is slow: both runs take some three minutes of CPU time. Needs what scripts/setup.sh installs, and
+# once a kernel package of Debian's, which is kept in the target directory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 test=${1:-the_native_back_end_conforms}
@@ -16,16 +15,23 @@ patience=${VM_SECONDS:-600}
 
 for program in qemu-system-x86_64 busybox mkfs.ext4 setpriv cpio strip; do
     command -v "$program" >/dev/null || { 
-        echo "vm-cgroup2: $program is missing: apt-get install qemu-system-x86 busybox-static cpio binutils e2fsprogs" >&2
+        echo "vm-cgroup2: $program is missing: run scripts/setup.sh" >&2
         exit 1
     }
 done
 
+download() {
+    local package
+    package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1)
+    [ -n "$package" ] && (cd "$kept.new" && apt-get download -q "$package")
+}
+
 kernel() {
     [ -d "$kept/boot" ] && return
-    package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1)
     rm -rf "$kept.new" && mkdir -p "$kept.new"
-    (cd "$kept.new" && apt-get download -q "$package" && dpkg -x ./*.deb . && rm ./*.deb)
+    # A package list that is old, or not there, names a kernel that nobody has any more, or none.
+    download || { apt-get update -q && download; }
+    (cd "$kept.new" && dpkg -x ./*.deb . && rm ./*.deb)
     mv "$kept.new" "$kept"
 }
 
@@ -57,8 +63,8 @@ mkdir -p "$root"/{bin,proc,sys,dev,tmp,new,etc,modules}
 kernel
 suite
 cp "$(command -v busybox)" "$root/bin/busybox"
-for applet in sh mount mkdir cat cp chown chmod poweroff insmod switch_root ls; do ln -s busybox "$root/bin/$applet"; done
-for program in setpriv mkfs.ext4 e2fsck; do bring "$(realpath "$(command -v $program)")"; done
+for applet in sh mount mkdir cat chown chmod poweroff insmod switch_root ls ifconfig; do ln -s busybox "$root/bin/$applet"; done
+for program in setpriv mkfs.ext4 e2fsck cp; do bring "$(realpath "$(command -v $program)")"; done
 mkdir -p "$root/usr/sbin" && ln -sf mke2fs "$root/usr/sbin/mkfs.ext4" && cp "$root"/sbin/* "$root/usr/sbin/" 2>/dev/null || true
 cp /etc/mke2fs.conf "$root/etc/"
 echo 'nobody:x:65534:65534:nobody:/:/bin/sh' >"$root/etc/passwd"
@@ -71,7 +77,7 @@ done
 cat >"$root/init" <<'END'
 #!/bin/busybox sh
 mount -t tmpfs -o mode=755 new /new
-cp -a /bin /sbin /usr /lib /lib64 /etc /t /modules /second /new/ 2>/dev/null
+busybox cp -a /bin /sbin /usr /lib /lib64 /etc /t /modules /second /new/ 2>/dev/null
 mkdir -p /new/proc /new/sys /new/dev /new/tmp
 exec switch_root /new /second
 END
@@ -79,6 +85,7 @@ cat >"$root/second" <<END
 #!/bin/busybox sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin TMPDIR=/tmp RUST_BACKTRACE=0
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t tmpfs -o mode=1777 tmp /tmp
+mkdir /dev/shm; mount -t tmpfs -o mode=1777 shm /dev/shm; ifconfig lo up
 mount -t cgroup2 cgroup2 /sys/fs/cgroup; mount -t securityfs security /sys/kernel/security
 for module in crc16 crc32c_generic libcrc32c mbcache jbd2 ext4 loop; do
     [ ! -e /modules/\$module.ko ] || insmod /modules/\$module.ko

@@ -365,12 +365,22 @@ pub enum Desired {
 pub enum Cause {
     /// The agent ended by itself.
     Exited,
-    /// The kernel ended it because it needed more than `limits.memory`.
+    /// The kernel ended it, or a process of it, because it needed more than `limits.memory`.
     OutOfMemory,
     /// It ended so often that it is not started again.
     CrashLoop,
-    /// It reached a limit that does not end it: `limits.pids` or `limits.storage`.
-    LimitReached,
+    /// It runs, and can have no more processes: it reached `limits.pids`.
+    PidsReached,
+    /// It runs, and `/data`, `/tmp` or `/dev/shm` takes no more bytes.
+    StorageFull,
+    /// It runs, and `/data`, `/tmp` or `/dev/shm` takes no more files.
+    InodesUsedUp,
+    /// It runs, and a process of it can open no more files.
+    DescriptorsReached,
+    /// It runs, and prints more than is kept of its output.
+    OutputFlooded,
+    /// It runs, and waits for CPU time most of the time: it reached `limits.cpus`.
+    CpusReached,
     /// It cannot run on this host as it is asked for.
     Refused,
     /// Starting it failed.

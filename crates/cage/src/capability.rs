@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use clawstaff_types::spec::{Limit, Limits};
 
-use crate::{backend::CageError, id::CageId};
+use crate::{backend::CageError, id::CageId, reached::Reached};
 
 /// Whether the host enforces one thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct Capabilities {
     pub limits: BTreeMap<Limit, Enforcement>,
     /// The rest.
     pub features: BTreeMap<Feature, Enforcement>,
+    /// Which limits are told when they are met. What is not in here is told.
+    pub told: BTreeMap<Reached, Enforcement>,
 }
 
 impl Capabilities {
@@ -97,6 +99,7 @@ mod tests {
         let capabilities = Capabilities {
             limits,
             features: BTreeMap::new(),
+            told: BTreeMap::new(),
         };
         let id: CageId = "a-00000000".parse().unwrap();
 

@@ -1,6 +1,6 @@
 //! One suite that every back end must pass: data about what to try, and two judges.
 //!
-//! The rows are in `table.rs` (what is tried from inside) and `lifecycle.rs` (what is done from outside); none
+//! The rows are in `table.rs` (what is tried from inside), `lifecycle.rs` and `limits.rs` (what is done from outside); none
 //! names a back end, so that another one joins by being handed to [`run`], and [`matrix`] gets one more column.
 //!
 //! [`run`] makes cages of its own and walks them through their life ([`lifecycle`]), then has the probes tried from
@@ -14,6 +14,7 @@
 mod canary;
 mod leftovers;
 pub mod lifecycle;
+mod limits;
 pub mod matrix;
 mod outside;
 mod probes;

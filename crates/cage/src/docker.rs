@@ -437,6 +437,8 @@ impl Backend for Docker {
                 stats = state::stats(&self.engine, &self.name_of(id))
                     .await
                     .during(id, "measure it")?;
+                let sized = self.volumes.data_of(id).is_some();
+                state::look(&found, sized, &mut stats.counts);
             }
             stats.storage_bytes = self.volumes.used(id);
             Ok(stats)

@@ -21,6 +21,7 @@ pub mod id;
 pub mod image;
 pub mod native;
 pub mod observed;
+pub mod reached;
 pub mod seccomp;
 pub mod snapshot;
 pub mod spec;
@@ -33,6 +34,7 @@ pub use backend::{Backend, CageError};
 pub use capability::{Capabilities, Enforcement, Feature};
 pub use id::CageId;
 pub use observed::{ExecOutput, Exit, ExitReason, Observed, Stats};
+pub use reached::{Counts, Reached};
 pub use snapshot::{Snapshot, SnapshotName};
 pub use spec::{CageSpec, Image};
 

@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use crate::reached::Counts;
+
 /// The state of a cage at the moment of asking.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observed {
@@ -55,6 +57,8 @@ pub struct Stats {
     pub pids: u64,
     /// Bytes in use on `/data`.
     pub storage_bytes: u64,
+    /// What is counted of it against its limits.
+    pub counts: Counts,
 }
 
 /// What an operator's command in a cage said.

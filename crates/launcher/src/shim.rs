@@ -294,6 +294,8 @@ struct Log<'a> {
     run: &'a Run,
     file: File,
     size: u64,
+    /// Bytes of this life that are in neither file any more; in `log.lost` for the runner.
+    lost: u64,
 }
 
 impl<'a> Log<'a> {
@@ -304,7 +306,14 @@ impl<'a> Log<'a> {
             .open(run.state.join("log"))
             .during("open the log")?;
         let size = file.metadata().during("look at the log")?.len();
-        Ok(Self { run, file, size })
+        // Counted anew in every life.
+        let _ = fs::remove_file(run.state.join("log.lost"));
+        Ok(Self {
+            run,
+            file,
+            size,
+            lost: 0,
+        })
     }
 
     /// Takes what there is now. Says whether more can come. A log that cannot be written loses output and nothing
@@ -324,13 +333,22 @@ impl<'a> Log<'a> {
 
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         if self.size >= self.run.log_bytes {
-            let path = self.run.state.join("log");
-            fs::rename(&path, self.run.state.join("log.1"))?;
+            let (path, older) = (self.run.state.join("log"), self.run.state.join("log.1"));
+            let lost = older.metadata().map_or(0, |older| older.len());
+            fs::rename(&path, older)?;
             self.file = File::create(&path)?;
             self.size = 0;
+            self.say_lost(lost)?;
         }
         self.size += bytes.len() as u64;
         self.file.write_all(bytes)
+    }
+
+    fn say_lost(&mut self, more: u64) -> std::io::Result<()> {
+        self.lost = self.lost.saturating_add(more);
+        let next = self.run.state.join("log.lost.next");
+        fs::write(&next, self.lost.to_string())?;
+        fs::rename(next, self.run.state.join("log.lost"))
     }
 }
 

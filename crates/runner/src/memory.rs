@@ -1,7 +1,11 @@
 //! What the runner remembers of each cage between two looks at it. Pure; `files.rs` keeps the part of it that
 //! must survive the runner.
 
+use std::collections::BTreeSet;
+
 use clawstaff_api::nodes::{CageStats, Cause, Desired, RunnerClaw};
+use clawstaff_cage::{Counts, Reached, Stats};
+use clawstaff_types::spec::Limits;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Act, HOLD_FOR, Millis};
@@ -103,6 +107,12 @@ pub struct Memory {
     /// Its resources when last asked.
     #[serde(skip)]
     pub stats: Option<CageStats>,
+    /// What was counted of it when last asked, since its start.
+    #[serde(skip)]
+    pub counts: Counts,
+    /// Limits that it met between the last two times.
+    #[serde(skip)]
+    pub reached: BTreeSet<Reached>,
 }
 
 impl Memory {
@@ -236,6 +246,22 @@ impl Memory {
         self.up = false;
         self.up_since = None;
         self.stats = None;
+        self.counts = Counts::default();
+        self.reached.clear();
+    }
+
+    /// What it uses, and which limits it met since it was last asked.
+    pub fn measured(&mut self, stats: Stats, limits: Option<&Limits>) {
+        self.reached = limits.map_or_else(BTreeSet::new, |limits| {
+            stats.counts.reached(self.counts, stats.pids, limits)
+        });
+        self.counts = stats.counts;
+        self.stats = Some(CageStats {
+            memory_bytes: stats.memory_bytes,
+            cpu_micros: stats.cpu_micros,
+            pids: stats.pids,
+            storage_bytes: stats.storage_bytes,
+        });
     }
 
     /// Takes note of what is wanted: a Claw that is stopped on purpose starts afresh afterwards, and one that is to
@@ -258,7 +284,12 @@ const fn looped(cause: Cause) -> Cause {
         Cause::OutOfMemory => Cause::OutOfMemory,
         Cause::Exited
         | Cause::CrashLoop
-        | Cause::LimitReached
+        | Cause::PidsReached
+        | Cause::StorageFull
+        | Cause::InodesUsedUp
+        | Cause::DescriptorsReached
+        | Cause::OutputFlooded
+        | Cause::CpusReached
         | Cause::Refused
         | Cause::StartFailed
         | Cause::NotReady

@@ -6,7 +6,7 @@ mod observe;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use clawstaff_api::nodes::{CageStatus, Cause, RunnerClaw, RunnerState, RunnerStatus};
-use clawstaff_cage::CageId;
+use clawstaff_cage::{CageId, Counts};
 use clawstaff_types::{ClawName, EventKind, Outcome};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -309,6 +309,8 @@ impl Loop {
         for memory in cages.values_mut() {
             memory.busy = None;
             memory.stats = None;
+            memory.counts = Counts::default();
+            memory.reached.clear();
             memory.exits.clear();
             memory.retry_act_at = 0;
             memory.retry_freeze_at = 0;

@@ -2,8 +2,12 @@
 //!
 //! Reasons are our words and the kernel's. What a cage printed is content and stays on this host.
 
-use clawstaff_api::nodes::{CageStats, CageStatus, Cause, Desired, Phase, RunnerClaw};
-use clawstaff_types::{ClawName, spec::Limits};
+use clawstaff_api::nodes::{CageStatus, Cause, Desired, Phase, RunnerClaw};
+use clawstaff_cage::{
+    Counts, Reached,
+    reached::{MOST_DESCRIPTORS, Room},
+};
+use clawstaff_types::ClawName;
 
 use crate::{
     memory::{Held, Memory, Trouble, Version},
@@ -82,7 +86,7 @@ fn tell(wish: Wish<'_>, seen: Seen, memory: &Memory, mediator: Mediator, now: Mi
         Some(Act::Pause | Act::Hold | Act::Resume | Act::Freeze | Act::Thaw) | None => {}
     }
     match (seen, wish) {
-        (Seen::Running, Wish::Listed(claw)) => running(&claw.limits, memory.stats.as_ref()),
+        (Seen::Running, Wish::Listed(_)) => running(memory),
         (Seen::Running, Wish::Destroyed | Wish::NotListed) => Told::plain(Phase::Running),
         (Seen::Paused, _) => paused(memory),
         (Seen::Absent, Wish::Destroyed | Wish::NotListed) => Told::plain(Phase::Destroyed),
@@ -98,17 +102,52 @@ fn tell(wish: Wish<'_>, seen: Seen, memory: &Memory, mediator: Mediator, now: Mi
     }
 }
 
-/// A cage that runs, and a limit that it has reached without being ended for it.
-fn running(limits: &Limits, stats: Option<&CageStats>) -> Told {
-    let reached = |name: &str| {
-        let reason = format!("it has reached `limits.{name}`; raise the limit if the work needs it");
-        Told::because(Phase::Running, Cause::LimitReached, reason)
+/// A cage that runs, and the limits that it has met without being ended for them. The worst is the cause.
+fn running(memory: &Memory) -> Told {
+    let mut met = Reached::ALL
+        .into_iter()
+        .filter(|limit| memory.reached.contains(limit));
+    let Some(worst) = met.next() else {
+        return Told::plain(Phase::Running);
     };
-    match stats {
-        Some(stats) if stats.pids >= u64::from(limits.pids) => reached("pids"),
-        // A file system is full a little before its size: it needs some of it for itself.
-        Some(stats) if stats.storage_bytes >= limits.storage.0 / 100 * 98 => reached("storage"),
-        Some(_) | None => Told::plain(Phase::Running),
+    let (cause, words) = described(worst, &memory.counts);
+    let all = met.fold(words, |all, limit| {
+        format!("{all}; {}", described(limit, &memory.counts).1)
+    });
+    Told::because(Phase::Running, cause, all)
+}
+
+/// One limit that was met.
+fn described(limit: Reached, counts: &Counts) -> (Cause, String) {
+    let raise = |name: &str| format!("`limits.{name}`; raise the limit if the work needs it");
+    let full = |room: Room, what: &str| match room {
+        Room::Full("/data") => format!("`/data` has no room for {what}: {}", raise("storage")),
+        Room::Full(place) => format!("`{place}` has no room for {what}; its size is the same in every cage"),
+        Room::Unknown | Room::Left => format!("there is no room for {what}"),
+    };
+    match limit {
+        Reached::Memory => (
+            Cause::OutOfMemory,
+            format!(
+                "the kernel killed a process of it for want of memory: {}",
+                raise("memory")
+            ),
+        ),
+        Reached::Pids => (Cause::PidsReached, format!("it has reached {}", raise("pids"))),
+        Reached::Storage => (Cause::StorageFull, full(counts.bytes, "more bytes")),
+        Reached::Inodes => (Cause::InodesUsedUp, full(counts.files, "more files")),
+        Reached::Descriptors => (
+            Cause::DescriptorsReached,
+            format!("a process of it has {MOST_DESCRIPTORS} files open, and can open no more"),
+        ),
+        Reached::Output => (
+            Cause::OutputFlooded,
+            "it prints more than is kept of its output".to_owned(),
+        ),
+        Reached::Cpus => (
+            Cause::CpusReached,
+            format!("it waits for CPU time: it has reached {}", raise("cpus")),
+        ),
     }
 }
 

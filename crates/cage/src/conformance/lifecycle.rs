@@ -9,7 +9,7 @@ use std::{
 use clawstaff_types::spec::Limit;
 
 use super::{
-    Finding, leftovers,
+    Finding, leftovers, limits,
     stage::{Stage, Verdict, ensure, text},
     table::{self, Need},
 };
@@ -18,19 +18,19 @@ use crate::{
     observed::{ExitReason, Observed},
 };
 
-type Check = for<'a> fn(&'a Stage<'a>) -> Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
+pub(super) type Check = for<'a> fn(&'a Stage<'a>) -> Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
 
 /// A check, the cages that it makes, and what it needs of the host.
-struct Row {
-    check: &'static str,
+pub(super) struct Row {
+    pub(super) check: &'static str,
     /// What it shows when it holds.
-    shows: &'static str,
-    cages: &'static [&'static str],
-    needs: Option<Need>,
-    run: Check,
+    pub(super) shows: &'static str,
+    pub(super) cages: &'static [&'static str],
+    pub(super) needs: Option<Need>,
+    pub(super) run: Check,
 }
 
-const ROWS: [Row; 18] = [
+static ROWS: [Row; 18] = [
     Row {
         check: "create-runs-nothing",
         shows: "a created cage runs nothing, and can be created again",
@@ -161,17 +161,21 @@ const ROWS: [Row; 18] = [
 
 /// The lifecycle checks, and what each shows.
 pub fn checks() -> impl Iterator<Item = (&'static str, &'static str)> {
-    ROWS.iter().map(|row| (row.check, row.shows))
+    rows().map(|row| (row.check, row.shows))
+}
+
+fn rows() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().chain(&limits::ROWS)
 }
 
 /// Runs every check, and destroys its cages whatever came of it.
 pub async fn run(stage: &Stage<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for row in ROWS {
+    for row in rows() {
         let missing = table::missing(&stage.backend.capabilities(), row.needs);
         findings.push(match missing {
             Some(why) => Finding::not_enforced(row.check, why),
-            None => Finding::of(row.check, checked(stage, &row).await),
+            None => Finding::of(row.check, checked(stage, row).await),
         });
     }
     findings

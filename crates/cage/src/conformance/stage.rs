@@ -15,8 +15,8 @@ use crate::{
 /// What a check says: what it saw, or what was wrong.
 pub(super) type Verdict = Result<String, String>;
 
-/// Longest wait for something that should happen at once, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest wait for something that should happen at once, on a busy machine, or an emulated one.
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A back end and the means to play with it.

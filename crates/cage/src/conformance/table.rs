@@ -8,6 +8,7 @@ use clawstaff_types::spec::Limit;
 use crate::{
     backend::limit_name,
     capability::{Capabilities, Enforcement, Feature},
+    reached::Reached,
 };
 
 /// Who says whether the boundary stood.
@@ -28,6 +29,8 @@ pub enum Need {
     Limit(Limit),
     /// A part of the boundary that the host has.
     Feature(Feature),
+    /// That the back end tells when this limit is met.
+    Told(Reached),
 }
 
 /// What the probe is told.
@@ -443,21 +446,28 @@ pub fn probes() -> &'static [Probe] {
 pub(super) fn missing(capabilities: &Capabilities, need: Option<Need>) -> Option<String> {
     let need = need?;
     let found = match need {
+        Need::Told(reached) => capabilities.told.get(&reached),
         Need::Limit(limit) => capabilities.limits.get(&limit),
         Need::Feature(feature) => capabilities.features.get(&feature),
     };
     match found? {
         Enforcement::Enforced => None,
-        Enforcement::NotEnforced { why, .. } => Some(format!("{}: {why}", name_of(need))),
+        Enforcement::NotEnforced { why, .. } => Some(match name_of(need) {
+            Some(name) => format!("{name}: {why}"),
+            None => why.clone(),
+        }),
     }
 }
 
-fn name_of(need: Need) -> String {
-    match need {
-        Need::Limit(limit) => format!("limit of {}", limit_name(limit)),
-        Need::Feature(Feature::OwnUser) => "user of its own".to_owned(),
-        Need::Feature(Feature::Seccomp) => "seccomp".to_owned(),
-        Need::Feature(Feature::Landlock) => "Landlock".to_owned(),
-        Need::Feature(Feature::Freeze) => "freezing".to_owned(),
-    }
+/// What is missing; nothing where the reason alone says it.
+fn name_of(need: Need) -> Option<String> {
+    let name = match need {
+        Need::Told(_) => return None,
+        Need::Limit(limit) => return Some(format!("limit of {}", limit_name(limit))),
+        Need::Feature(Feature::OwnUser) => "user of its own",
+        Need::Feature(Feature::Seccomp) => "seccomp",
+        Need::Feature(Feature::Landlock) => "Landlock",
+        Need::Feature(Feature::Freeze) => "freezing",
+    };
+    Some(name.to_owned())
 }

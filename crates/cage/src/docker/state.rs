@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use crate::{
     capability::{Capabilities, Enforcement, Feature},
     observed::{Exit, ExitReason, Observed, Stats},
+    reached::{Counts, PLACES, Periods, Reached, Sight, TEMPORARY},
     tail,
 };
 
@@ -87,16 +88,43 @@ pub(super) async fn stats(engine: &bollard::Docker, name: &str) -> Result<Stats,
     let Some(said) = engine.stats(name, Some(options)).next().await.transpose()? else {
         return Ok(Stats::default());
     };
+    let periods = said
+        .cpu_stats
+        .as_ref()
+        .and_then(|cpu| cpu.throttling_data.as_ref())
+        .and_then(|data| data.periods.zip(data.throttled_periods))
+        .map(|(all, throttled)| Periods { all, throttled });
     let cpu = said.cpu_stats.and_then(|cpu| cpu.cpu_usage?.total_usage);
     Ok(Stats {
+        counts: Counts {
+            periods,
+            ..Counts::default()
+        },
         memory_bytes: said
             .memory_stats
             .and_then(|memory| memory.usage)
             .unwrap_or_default(),
         cpu_micros: cpu.unwrap_or_default() / 1000,
         pids: said.pids_stats.and_then(|pids| pids.current).unwrap_or_default(),
-        storage_bytes: 0,
+        ..Stats::default()
     })
+}
+
+/// Adds what is seen of the container's processes and file systems, where they are on this machine and we may look.
+/// `sized` says whether `/data` has a size of its own.
+pub(super) fn look(found: &ContainerInspectResponse, sized: bool, counts: &mut Counts) {
+    let pid = state(found).pid.and_then(|pid| u32::try_from(pid).ok());
+    let Some((init, id)) = pid.filter(|pid| *pid > 0).zip(found.id.as_deref()) else {
+        return;
+    };
+    // An engine elsewhere speaks of other processes than ours.
+    let groups = std::fs::read_to_string(format!("/proc/{init}/cgroup")).unwrap_or_default();
+    if id.is_empty() || !groups.contains(id) {
+        return;
+    }
+    let sight = Sight::of(init);
+    (counts.bytes, counts.files) = sight.room(if sized { &PLACES } else { TEMPORARY });
+    counts.descriptors = sight.processes().ok().map(|seen| seen.descriptors);
 }
 
 /// What the engine says it can do.
@@ -158,7 +186,39 @@ pub(super) fn capabilities(info: &SystemInfo, storage: Enforcement) -> Capabilit
     Capabilities {
         limits: limits.into(),
         features: features.into(),
+        told: told().into(),
     }
+}
+
+/// Which limits the engine, or the host's `/proc` beside it, tells of.
+fn told() -> [(Reached, Enforcement); 5] {
+    let remedy = "use the native back end to be told";
+    let closed = || {
+        let root = rustix::process::geteuid().is_root();
+        let barred = || {
+            Enforcement::missing(
+                "the host's /proc is closed to this process",
+                "start the runner as root",
+            )
+        };
+        if root { Enforcement::Enforced } else { barred() }
+    };
+    [
+        (
+            Reached::Memory,
+            Enforcement::missing(
+                "the engine tells of such a kill only when it ends the cage",
+                remedy,
+            ),
+        ),
+        (
+            Reached::Output,
+            Enforcement::missing("the engine does not count the output that it drops", remedy),
+        ),
+        (Reached::Storage, closed()),
+        (Reached::Inodes, closed()),
+        (Reached::Descriptors, closed()),
+    ]
 }
 
 #[cfg(test)]

@@ -18,7 +18,12 @@ use aws_lc_rs::digest::{SHA256, digest};
 use clawstaff_types::spec::{Limit, Limits};
 
 use self::layout::Layout;
-use crate::{capability::Enforcement, id::CageId, observed::Stats};
+use crate::{
+    capability::Enforcement,
+    id::CageId,
+    observed::Stats,
+    reached::{Counts, Periods},
+};
 
 /// Longest wait for the kernel to finish freezing or emptying a cgroup.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -292,7 +297,7 @@ impl Cgroups {
                 memory_bytes: number(self.dir(Tree::Memory, id), "memory.usage_in_bytes"),
                 cpu_micros: number(self.dir(Tree::CpuAccounting, id), "cpuacct.usage") / 1000,
                 pids: number(self.dir(Tree::Pids, id), "pids.current"),
-                storage_bytes: 0,
+                ..Stats::default()
             };
         }
         let unified = || self.dir(Tree::Unified, id);
@@ -306,9 +311,39 @@ impl Cgroups {
             memory_bytes: number(unified(), "memory.current"),
             cpu_micros: usage.unwrap_or_default(),
             pids: number(unified(), "pids.current"),
-            storage_bytes: 0,
+            ..Stats::default()
         }
     }
+
+    /// What the kernel counts of the cage against its limits.
+    pub(super) fn counts(&self, id: &CageId) -> Counts {
+        let home = |tree: Tree, limit: Limit| {
+            let unified = || {
+                self.unified
+                    .contains(&limit)
+                    .then(|| self.dir(Tree::Unified, id))?
+            };
+            self.dir(tree, id).or_else(unified)
+        };
+        let cpu = home(Tree::Cpu, Limit::Cpus).map(|dir| dir.join("cpu.stat"));
+        let cpu = |key| number_of(cpu.as_deref(), key);
+        let pids = home(Tree::Pids, Limit::Pids).map(|dir| dir.join("pids.events"));
+        Counts {
+            pids_refused: number_of(pids.as_deref(), "max"),
+            oom_kills: number_of(self.oom_file(id).as_deref(), "oom_kill"),
+            periods: cpu("nr_periods")
+                .zip(cpu("nr_throttled"))
+                .map(|(all, throttled)| Periods { all, throttled }),
+            ..Counts::default()
+        }
+    }
+}
+
+/// The number beside `key` in a file of keys and numbers.
+fn number_of(file: Option<&Path>, key: &str) -> Option<u64> {
+    let text = fs::read_to_string(file?).ok()?;
+    let mut pairs = text.lines().filter_map(|line| line.split_once(' '));
+    pairs.find_map(|(name, number)| number.trim().parse().ok().filter(|_| name == key))
 }
 
 /// Our own directories go when they are empty, which they are when the last cage is gone.

@@ -386,7 +386,7 @@ impl Core {
         let dir = self.dir(id);
         let mut stats = match self.observe(id)? {
             Observed::Absent => return Err(CageError::Absent(id.clone())),
-            Observed::Running { .. } | Observed::Paused => self.cgroups.stats(id),
+            Observed::Running { .. } | Observed::Paused => self.live_stats(id),
             Observed::Created | Observed::Exited(_) => Stats::default(),
         };
         stats.storage_bytes = super::storage::used_bytes(&dir, &self.mounted(id).unwrap_or_default());

@@ -8,6 +8,7 @@ use super::cgroup::Cgroups;
 use crate::{
     backend::CageError,
     capability::{Capabilities, Enforcement, Feature},
+    reached::Reached,
     storage,
 };
 
@@ -41,9 +42,23 @@ pub(super) fn capabilities(cgroups: &Cgroups, root: bool) -> Capabilities {
         (Feature::Landlock, landlock()),
         (Feature::Freeze, cgroups.freezing()),
     ];
+    let told = [(Reached::Memory, Limit::Memory), (Reached::Cpus, Limit::Cpus)]
+        .map(|(reached, limit)| (reached, counted(limits.get(&limit))));
     Capabilities {
         limits,
         features: features.into(),
+        told: told.into(),
+    }
+}
+
+/// Whether a cgroup counts how often the limit was met.
+fn counted(limit: Option<&Enforcement>) -> Enforcement {
+    match limit {
+        Some(Enforcement::Enforced) => Enforcement::Enforced,
+        Some(Enforcement::NotEnforced { .. }) | None => Enforcement::missing(
+            "no cgroup counts it",
+            "start the runner as root, or in a delegated cgroup (systemd: `Delegate=yes`)",
+        ),
     }
 }
 

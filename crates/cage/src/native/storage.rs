@@ -17,7 +17,8 @@ use crate::{
     backend::{CageError, During, refused},
     capability::Enforcement,
     id::CageId,
-    observed::Observed,
+    observed::{Observed, Stats},
+    reached::{PLACES, Sight, TEMPORARY},
     snapshot::{Shelf, Snapshot, SnapshotName, Source},
     spec::CageSpec,
     storage,
@@ -64,12 +65,36 @@ impl Core {
     /// The way to a live cage's `/data`. Its root is read-only and `/data` a mount point in it: this path stays on the
     /// cage's storage.
     pub(super) fn mounted(&self, id: &CageId) -> Option<PathBuf> {
+        self.init_of(id)
+            .map(|init| PathBuf::from(format!("/proc/{init}/root/data")))
+    }
+
+    /// The host's process id of a live cage's init.
+    fn init_of(&self, id: &CageId) -> Option<u32> {
         match record::read(&self.dir(id)) {
-            Ok(Record::Running(running)) if running.init.lives() => {
-                Some(PathBuf::from(format!("/proc/{}/root/data", running.init.pid)))
-            }
+            Ok(Record::Running(running)) if running.init.lives() => Some(running.init.pid.unsigned_abs()),
             Ok(Record::None | Record::Running(_) | Record::Exited(_)) | Err(_) => None,
         }
+    }
+
+    /// What a live cage uses, and what is counted of it against its limits.
+    pub(super) fn live_stats(&self, id: &CageId) -> Stats {
+        let mut stats = self.cgroups.stats(id);
+        stats.counts = self.cgroups.counts(id);
+        let dir = self.dir(id);
+        stats.counts.output_lost = output_lost(&dir);
+        let Some(sight) = self.init_of(id).map(Sight::of) else {
+            return stats;
+        };
+        // Without a size of its own, `/data` is as full as the host's disk.
+        let sized = dir.join("storage.img").exists();
+        (stats.counts.bytes, stats.counts.files) = sight.room(if sized { &PLACES } else { TEMPORARY });
+        if let Ok(seen) = sight.processes() {
+            stats.counts.descriptors = Some(seen.descriptors);
+            // Where no cgroup counts them.
+            stats.pids = stats.pids.max(seen.tasks);
+        }
+        stats
     }
 
     pub(super) fn snapshot(&self, id: &CageId) -> Result<Snapshot, CageError> {
@@ -142,6 +167,15 @@ impl Core {
             Some(data) => Ok(rustix::fs::syncfs(fs::File::open(data)?)?),
             None => Ok(()),
         }
+    }
+}
+
+/// Bytes of the cage's output that the launcher has not kept.
+fn output_lost(dir: &Path) -> Option<u64> {
+    match fs::read_to_string(dir.join("log.lost")) {
+        Ok(text) => text.trim().parse().ok(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(0),
+        Err(_) => None,
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
         fs::{PermissionsExt, symlink},
         net::UnixListener,
     },
+    path::Path,
     process::ExitCode,
     thread,
     time::{Duration, Instant},
@@ -39,6 +40,10 @@ pub(super) fn run(args: &[String]) -> ExitCode {
         ["foreign-call", _] => ExitCode::FAILURE,
         ["beat", seconds] => beat(Duration::from_secs(seconds.parse().unwrap_or(1))),
         ["storm", kind] => storm(kind),
+        ["fill", place] => fill(Path::new(place)),
+        ["fill-files", place] => fill_files(Path::new(place)),
+        ["hold-files"] => hold_files(),
+        ["feed"] => feed(),
         _ => {
             eprintln!("claw: no such part");
             ExitCode::from(2)
@@ -172,6 +177,51 @@ fn storm(kind: &str) -> ExitCode {
             "log" => std::io::stdout().write_all(&vec![b'x'; 64 << 10]),
             _ => return ExitCode::from(2),
         };
+    }
+}
+
+/// Fills a file system, and waits for SIGTERM.
+fn fill(place: &Path) -> ExitCode {
+    let flood = fs::File::create(place.join("flood")).and_then(|mut flood| {
+        let block = vec![1; 256 << 10];
+        // 4 GiB are more than any of them has.
+        (0..16_384).try_for_each(|_| flood.write_all(&block))
+    });
+    match flood {
+        Ok(()) => ExitCode::FAILURE,
+        Err(_) => idle(),
+    }
+}
+
+/// Makes empty files until there is no room for one more, and waits for SIGTERM.
+fn fill_files(place: &Path) -> ExitCode {
+    let made = (0..1_000_000).try_for_each(|n| fs::write(place.join(format!("flood-{n}")), ""));
+    match made {
+        Ok(()) => ExitCode::FAILURE,
+        Err(_) => idle(),
+    }
+}
+
+/// Opens files until it can open no more, and holds them.
+fn hold_files() -> ExitCode {
+    let mut open = Vec::new();
+    while let Ok(file) = fs::File::open("/dev/null") {
+        open.push(file);
+    }
+    loop {
+        thread::park();
+        std::hint::black_box(&open);
+    }
+}
+
+/// Has a child that eats memory, and waits for SIGTERM.
+fn feed() -> ExitCode {
+    let child = std::process::Command::new("/proc/self/exe")
+        .args(["probe", "actor", "eat-memory"])
+        .status();
+    match child {
+        Ok(_) => idle(),
+        Err(error) => done(Err(error)),
     }
 }
 

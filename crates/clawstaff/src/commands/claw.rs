@@ -212,6 +212,7 @@ fn fields(claw: &ClawView) -> Vec<Field> {
         ("name", claw.name.to_string()),
         ("description", claw.description.clone()),
         ("phase", output::word(&claw.phase)),
+        ("cause", text(claw.cause.as_ref().map(output::word))),
         ("reason", text(claw.reason.clone())),
         ("wanted", output::word(&claw.desired)),
         ("ready", if claw.ready { "yes" } else { "not yet" }.to_owned()),

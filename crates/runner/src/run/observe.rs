@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use clawstaff_api::nodes::{CageStats, Cause};
+use clawstaff_api::nodes::Cause;
 use clawstaff_cage::{CageId, Exit, ExitReason, Observed};
-use clawstaff_types::{EventKind, Outcome};
+use clawstaff_types::{EventKind, Outcome, spec::Limits};
 use futures_util::{StreamExt as _, stream};
 
 use super::Loop;
@@ -134,14 +134,15 @@ impl Loop {
             (id, stats)
         });
         let answers: Vec<_> = asks.buffer_unordered(AT_ONCE).collect().await;
+        let limits: BTreeMap<String, Limits> = self
+            .claws()
+            .iter()
+            .map(|claw| (claw.cage.clone(), claw.limits.clone()))
+            .collect();
         for (id, stats) in answers {
-            if let (Ok(stats), Some(memory)) = (stats, self.memory.get_mut(&id.to_string())) {
-                memory.stats = Some(CageStats {
-                    memory_bytes: stats.memory_bytes,
-                    cpu_micros: stats.cpu_micros,
-                    pids: stats.pids,
-                    storage_bytes: stats.storage_bytes,
-                });
+            let cage = id.to_string();
+            if let (Ok(stats), Some(memory)) = (stats, self.memory.get_mut(&cage)) {
+                memory.measured(stats, limits.get(&cage));
             }
         }
     }

@@ -5,6 +5,10 @@
 mod world;
 
 use clawstaff_api::nodes::{Cause, Desired, Phase};
+use clawstaff_cage::{
+    Counts, Stats,
+    reached::{Periods, Room},
+};
 use clawstaff_runner::plan::HOLD_FOR;
 use clawstaff_types::{EventKind, Outcome, spec::Limit};
 use world::World;
@@ -242,6 +246,85 @@ async fn out_of_memory_is_said_in_words() {
     let status = world.reason("a", "limits.memory").await;
     assert_eq!(status.cause, Some(Cause::OutOfMemory));
     run.stop().await;
+}
+
+#[tokio::test]
+async fn a_limit_that_is_met_by_a_running_cage_is_its_cause() {
+    let nothing = Counts::default();
+    let busy = Some(Periods {
+        all: 100,
+        throttled: 90,
+    });
+    let cases = [
+        (
+            Counts {
+                oom_kills: Some(1),
+                ..nothing
+            },
+            Cause::OutOfMemory,
+            "limits.memory",
+        ),
+        (
+            Counts {
+                pids_refused: Some(1),
+                ..nothing
+            },
+            Cause::PidsReached,
+            "limits.pids",
+        ),
+        (
+            Counts {
+                bytes: Room::Full("/data"),
+                ..nothing
+            },
+            Cause::StorageFull,
+            "limits.storage",
+        ),
+        (
+            Counts {
+                files: Room::Full("/tmp"),
+                ..nothing
+            },
+            Cause::InodesUsedUp,
+            "`/tmp`",
+        ),
+        (
+            Counts {
+                descriptors: Some(1024),
+                ..nothing
+            },
+            Cause::DescriptorsReached,
+            "1024 files",
+        ),
+        (
+            Counts {
+                output_lost: Some(8 << 20),
+                ..nothing
+            },
+            Cause::OutputFlooded,
+            "prints more",
+        ),
+        (
+            Counts {
+                periods: busy,
+                ..nothing
+            },
+            Cause::CpusReached,
+            "limits.cpus",
+        ),
+    ];
+    for (counts, cause, words) in cases {
+        let world = World::new().await;
+        world.measures(Stats {
+            counts,
+            ..Stats::default()
+        });
+        world.want(&[world.claw("a", Desired::Running)]);
+        let run = world.run();
+        let status = world.reason("a", words).await;
+        assert_eq!((status.phase, status.cause), (Phase::Running, Some(cause)));
+        run.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use std::{
 };
 
 use clawstaff_api::nodes::{CageStatus, Desired, Phase, RunnerClaw, RunnerStatus};
+use clawstaff_cage::Stats;
 use clawstaff_runner::{BackendChoice, Config, local::cage_path, run_with};
 use clawstaff_types::{
     Event, EventKind, Outcome,
@@ -187,6 +188,10 @@ impl World {
 
     pub(crate) fn end_by_memory(&self, claw: &str) {
         self.cages.out_of_memory(&format!("{claw}-00000001"));
+    }
+
+    pub(crate) fn measures(&self, stats: Stats) {
+        self.cages.script(|script| script.stats = stats);
     }
 
     pub(crate) fn cannot_limit(&self, limit: Limit) {

@@ -20,6 +20,7 @@ use super::{Happening, Story};
 pub(crate) struct Script {
     pub(crate) ends_at_once: bool,
     pub(crate) unlimited: Option<Limit>,
+    pub(crate) stats: Stats,
 }
 
 #[derive(Debug)]
@@ -95,6 +96,7 @@ impl Backend for Scripted {
         Capabilities {
             limits: limits.into(),
             features: BTreeMap::new(),
+            told: BTreeMap::new(),
         }
     }
 
@@ -145,7 +147,7 @@ impl Backend for Scripted {
     }
 
     fn stats<'a>(&'a self, _id: &'a CageId) -> BoxFuture<'a, Result<Stats, CageError>> {
-        ready(Ok(Stats::default())).boxed()
+        ready(Ok(self.script.lock().unwrap().stats)).boxed()
     }
 
     fn logs<'a>(&'a self, _id: &'a CageId, _tail_bytes: u64) -> BoxFuture<'a, Result<Vec<u8>, CageError>> {
