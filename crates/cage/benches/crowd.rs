@@ -148,7 +148,10 @@ impl Crowd<'_> {
         let each = used().saturating_sub(before) / u64::from(count.max(1));
         let mut weights = Vec::new();
         for spec in &specs {
-            weights.push(weight::of(&self.backend.observe(&spec.id).await.unwrap()));
+            weights.push(weight::of(
+                &spec.id,
+                &self.backend.observe(&spec.id).await.unwrap(),
+            ));
         }
         weights.sort_unstable();
         let middle = weights.get(weights.len() / 2).copied().unwrap_or_default();

@@ -104,7 +104,7 @@ async fn native(dir: &Path, image: &Path) {
             std::thread::sleep(Duration::from_micros(50));
         }
         let spoken = Instant::now();
-        let weight = weight::of(&backend.observe(id).await.unwrap());
+        let weight = weight::of(id, &backend.observe(id).await.unwrap());
         let times = [
             created - begin,
             started - created,

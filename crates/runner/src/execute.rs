@@ -16,6 +16,7 @@ use crate::{
     gateway::Gateway,
     plan::Act,
     record::{self, Subject},
+    stills::Stills,
 };
 
 /// How long a cage may take to end by itself once it was asked to.
@@ -44,6 +45,7 @@ pub(crate) enum StepError {
 pub(crate) struct Hands {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) gateway: Gateway,
+    pub(crate) stills: Stills,
 }
 
 /// A step with all it needs to know.

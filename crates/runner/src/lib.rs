@@ -28,6 +28,7 @@ mod run;
 pub mod selftest;
 pub mod snapshots;
 mod status;
+mod stills;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -47,6 +48,7 @@ use crate::{
     local::Local,
     plan::Mediator,
     run::{Loop, Wires},
+    stills::Stills,
 };
 
 /// What the runner must be told.
@@ -120,6 +122,7 @@ pub async fn run_with(
     let hands = Arc::new(Hands {
         backend,
         gateway: Gateway::new(places.gateway),
+        stills: Stills::default(),
     });
     // The gateway is watched to the very end: the last stops want to be recorded.
     let end = CancellationToken::new();

@@ -4,6 +4,8 @@
 //! What a snapshot holds is content: it stays beside the cage, and goes when the cage is destroyed. Taking, restoring and
 //! removing are on record before they are done.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use clawstaff_api::{ApiProblem, Code};
 use clawstaff_cage::{CageError, CageId, Snapshot, SnapshotName};
@@ -55,7 +57,15 @@ impl Local {
     }
 
     pub(crate) async fn take_snapshot(&self, id: &CageId, subject: &Subject) -> Answer {
-        let act = Box::pin(async { Ok(Some(self.hands.backend.snapshot(id).await?)) });
+        let (hands, id) = (Arc::clone(&self.hands), id.clone());
+        // A task of its own: who asks may go away, and the cage must not stay frozen for that.
+        let act = Box::pin(async move {
+            let taking = tokio::spawn(async move {
+                let _still = hands.stills.keep(&id);
+                hands.backend.snapshot(&id).await
+            });
+            taking.await.map_or_else(died, |taken| taken.map(Some))
+        });
         self.on_record(subject, "an operator took a snapshot of /data", None, act)
             .await
     }
@@ -111,6 +121,14 @@ impl Local {
         self.settle(subject, index, settled).await;
         json(&done.map_err(|error| refused(&error))?.map(SnapshotAnswer::from))
     }
+}
+
+fn died(error: tokio::task::JoinError) -> Result<Option<Snapshot>, CageError> {
+    Err(CageError::Unavailable {
+        backend: "runner's",
+        doing: "finish the snapshot",
+        detail: error.to_string(),
+    })
 }
 
 fn named(body: &Bytes) -> Result<SnapshotName, ApiProblem> {

@@ -1,6 +1,6 @@
 //! Looking at the cages: what they are, which ended by themselves, what they use.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use clawstaff_api::nodes::Cause;
 use clawstaff_cage::{CageId, Exit, ExitReason, Observed};
@@ -21,7 +21,9 @@ const AT_ONCE: usize = 16;
 impl Loop {
     /// Looks at every cage that there is or should be.
     pub(super) async fn observe(&mut self) {
-        let backend = &self.hands.backend;
+        let hands = Arc::clone(&self.hands);
+        let backend = &hands.backend;
+        let moment = hands.stills.moment();
         let listed = match backend.list().await {
             Ok(listed) => listed,
             Err(error) => {
@@ -38,6 +40,13 @@ impl Loop {
         for (id, observed) in observed {
             match observed {
                 Ok(Observed::Absent) => {}
+                // Frozen for an operator's act, or just thawed after it: it is what it was.
+                Ok(Observed::Running { .. } | Observed::Paused)
+                    if hands.stills.since(&moment, &id.to_string()) =>
+                {
+                    let before = self.seen.get(&id.to_string()).copied();
+                    seen.insert(id.to_string(), before.unwrap_or(Seen::Running));
+                }
                 Ok(observed) => {
                     seen.insert(id.to_string(), see(&observed));
                     self.note(&id, &observed);

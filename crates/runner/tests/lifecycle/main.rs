@@ -471,3 +471,26 @@ async fn a_snapshot_is_on_record_before_it_is_taken_and_a_name_that_is_none_touc
     );
     run.stop().await;
 }
+
+#[tokio::test]
+async fn a_cage_that_a_long_snapshot_keeps_still_is_not_said_to_be_resumed() {
+    let world = World::new().await;
+    world.want(&[world.claw("a", Desired::Running)]);
+    let run = world.run();
+    world.phase("a", Phase::Running).await;
+    let copying = world.copies_slowly();
+    let looking = async {
+        world.acted("snapshot a-00000001", 1).await;
+        world.looked(3).await;
+        assert_eq!(world.phase("a", Phase::Running).await.cause, None);
+        drop(copying);
+    };
+    let (taken, ()) = tokio::join!(world.snapshot("a", "snapshots", ""), looking);
+    assert_eq!(taken["snapshot"], "20260131T235959.123Z");
+    world.looked(2).await;
+    assert_eq!(
+        world.acts(),
+        ["create a-00000001", "start a-00000001", "snapshot a-00000001"]
+    );
+    run.stop().await;
+}

@@ -194,6 +194,19 @@ impl World {
         self.cages.script(|script| script.stats = stats);
     }
 
+    /// The next snapshot takes until the answer is dropped.
+    pub(crate) fn copies_slowly(&self) -> tokio::sync::oneshot::Sender<()> {
+        let (end, until) = tokio::sync::oneshot::channel();
+        self.cages.script(|script| script.copies_until = Some(until));
+        end
+    }
+
+    /// Waits until the runner has looked at its cages so many times more.
+    pub(crate) async fn looked(&self, times: u32) {
+        let wanted = self.cages.looks() + times;
+        until(|| (self.cages.looks() >= wanted).then_some(())).await;
+    }
+
     pub(crate) fn cannot_limit(&self, limit: Limit) {
         self.cages.script(|script| script.unlimited = Some(limit));
     }

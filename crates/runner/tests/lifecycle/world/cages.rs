@@ -21,6 +21,9 @@ pub(crate) struct Script {
     pub(crate) ends_at_once: bool,
     pub(crate) unlimited: Option<Limit>,
     pub(crate) stats: Stats,
+    /// The next snapshot freezes its cage, and takes until this is sent or dropped.
+    pub(crate) copies_until: Option<tokio::sync::oneshot::Receiver<()>>,
+    pub(crate) looks: u32,
 }
 
 #[derive(Debug)]
@@ -46,6 +49,10 @@ impl Scripted {
     pub(crate) fn out_of_memory(&self, cage: &str) {
         self.cages()
             .insert(cage.to_owned(), ended(ExitReason::OutOfMemory));
+    }
+
+    pub(crate) fn looks(&self) -> u32 {
+        self.script.lock().unwrap().looks
     }
 
     fn cages(&self) -> MutexGuard<'_, BTreeMap<String, Observed>> {
@@ -142,6 +149,7 @@ impl Backend for Scripted {
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<CageId>, CageError>> {
+        self.script.lock().unwrap().looks += 1;
         let ids = self.cages().keys().map(|id| id.parse().unwrap()).collect();
         ready(Ok(ids)).boxed()
     }
@@ -156,8 +164,20 @@ impl Backend for Scripted {
 
     fn snapshot<'a>(&'a self, id: &'a CageId) -> BoxFuture<'a, Result<Snapshot, CageError>> {
         self.story.tell(Happening::Act(format!("snapshot {id}")));
-        let name = "20260131T235959.123Z".parse().unwrap();
-        ready(Ok(Snapshot { name, bytes: 4096 })).boxed()
+        let taken = Snapshot {
+            name: "20260131T235959.123Z".parse().unwrap(),
+            bytes: 4096,
+        };
+        let Some(until) = self.script.lock().unwrap().copies_until.take() else {
+            return ready(Ok(taken)).boxed();
+        };
+        self.cages().insert(id.to_string(), Observed::Paused);
+        async move {
+            let _ = until.await;
+            self.cages().insert(id.to_string(), running());
+            Ok(taken)
+        }
+        .boxed()
     }
 
     fn snapshots<'a>(&'a self, _id: &'a CageId) -> BoxFuture<'a, Result<Vec<Snapshot>, CageError>> {
