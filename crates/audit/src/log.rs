@@ -46,7 +46,7 @@ pub use self::{
 };
 use self::{
     begin::Begin,
-    queue::{Queue, Refused},
+    queue::{Call, Queue, Refused},
     read::Reader,
     wake::Wake,
 };
@@ -383,7 +383,12 @@ impl Log {
         let gone = |_| AppendError::Stopped {
             why: "its committer has ended".to_owned(),
         };
-        let answer = self.enqueue(stream, phase, call, event)?;
+        let (answer, committer) = self.enqueue(stream, phase, call, event)?;
+        if let Some(committer) = committer {
+            // Whoever else is ready to run hands in first: one sync then does for all of them.
+            tokio::task::yield_now().await;
+            drop(committer);
+        }
         answer.await.map_err(gone)?.result
     }
 
@@ -395,7 +400,8 @@ impl Log {
         let gone = |_| AppendError::Stopped {
             why: "its committer has ended".to_owned(),
         };
-        let answer = self.enqueue(draft.stream, draft.phase, draft.call, &draft.event)?;
+        let (answer, committer) = self.enqueue(draft.stream, draft.phase, draft.call, &draft.event)?;
+        drop(committer);
         answer.blocking_recv().map_err(gone)?.result
     }
 
@@ -406,7 +412,7 @@ impl Log {
         phase: Phase,
         call: Digest,
         event: &Event,
-    ) -> Result<oneshot::Receiver<Answer>, AppendError> {
+    ) -> Result<(oneshot::Receiver<Answer>, Option<Call<'_>>), AppendError> {
         if let Some(why) = self.stopped() {
             return Err(AppendError::Stopped { why });
         }
@@ -430,7 +436,7 @@ impl Log {
             reply,
         };
         match self.inner.queue.push(pending) {
-            Ok(()) => Ok(answer),
+            Ok(committer) => Ok((answer, committer)),
             Err(Refused::Full) => Err(AppendError::Busy),
             Err(Refused::Slow(waiting)) => Err(AppendError::Slow { waiting }),
             Err(Refused::Closed) => Err(AppendError::Stopped {

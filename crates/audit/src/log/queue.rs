@@ -1,7 +1,7 @@
 //! The bounded queue between callers and the committer.
 //!
 //! Callers push one by one, the committer takes all that is there at once, so the lock is held for instants and
-//! the committer is woken only when it sleeps. A *watcher* looks now and then whether the committer still comes
+//! the committer is called only when it sleeps. A *watcher* looks now and then whether the committer still comes
 //! back, and refuses what waits if it does not: a disk that hangs must not hang its callers.
 
 use std::{
@@ -68,26 +68,20 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts an entry at the end.
-    pub(super) fn push(&self, pending: Pending) -> Result<(), Refused> {
-        let wake = {
-            let mut state = self.state();
-            if state.closed {
-                return Err(Refused::Closed);
-            }
-            if let Some(waiting) = state.slow(self.slow_after) {
-                return Err(Refused::Slow(waiting));
-            }
-            if state.waiting.len() >= QUEUE_LENGTH {
-                return Err(Refused::Full);
-            }
-            state.waiting.push_back(pending);
-            mem::take(&mut state.asleep)
-        };
-        if wake {
-            self.filled.notify_one();
+    /// Puts an entry at the end. The committer hears of it when the [`Call`] is dropped; there is none if it is up.
+    pub(super) fn push(&self, pending: Pending) -> Result<Option<Call<'_>>, Refused> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(Refused::Closed);
         }
-        Ok(())
+        if let Some(waiting) = state.slow(self.slow_after) {
+            return Err(Refused::Slow(waiting));
+        }
+        if state.waiting.len() >= QUEUE_LENGTH {
+            return Err(Refused::Full);
+        }
+        state.waiting.push_back(pending);
+        Ok(state.asleep.then(|| Call(self)))
     }
 
     /// Moves what is waiting behind what is in `backlog`; sleeps if both are empty. `false`: closed and empty.
@@ -143,6 +137,21 @@ impl Queue {
     pub(super) fn close(&self) {
         self.state().closed = true;
         self.filled.notify_all();
+    }
+}
+
+/// Calls the committer when dropped, if it still sleeps. Whoever holds it may wait a moment for others to hand in
+/// too, since whatever is there when the committer comes is made durable at once.
+#[derive(Debug)]
+#[must_use = "dropped at once, it calls at once"]
+pub(super) struct Call<'a>(&'a Queue);
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let asleep = mem::take(&mut self.0.state().asleep);
+        if asleep {
+            self.0.filled.notify_one();
+        }
     }
 }
 

@@ -3,7 +3,10 @@
 use std::{
     io,
     path::Path,
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -13,13 +16,15 @@ use clawstaff_audit::{
     disk::{Disk, DiskFile, Guard, RealDisk},
 };
 
-use crate::support::{append, assert_clean, draft, options};
+use crate::support::{append, append_together, assert_clean, draft, options};
 
 /// Whether syncs of segments hang, and how many do.
 #[derive(Debug, Default)]
 struct Gate {
     state: Mutex<(bool, usize)>,
     changed: Condvar,
+    /// How many there were in all.
+    syncs: AtomicUsize,
 }
 
 impl Gate {
@@ -29,6 +34,7 @@ impl Gate {
     }
 
     fn pass(&self) {
+        self.syncs.fetch_add(1, Ordering::SeqCst);
         let mut state = self.state.lock().unwrap();
         state.1 += 1;
         self.changed.notify_all();
@@ -106,6 +112,27 @@ impl DiskFile for HangingFile {
         self.1.pass();
         self.0.sync_data()
     }
+}
+
+#[test]
+fn callers_that_are_ready_at_the_same_time_share_one_sync() {
+    let root = tempfile::tempdir().unwrap();
+    let gate = Arc::new(Gate::default());
+    let environment = Environment {
+        disk: Arc::new(Hanging(Arc::clone(&gate))),
+        ..Environment::default()
+    };
+    let (log, _) = Log::open_in(options(root.path()), environment).unwrap();
+    // The committer may still be up from the round before; then it begins with whoever comes first.
+    let rounds = (0..100).filter(|round| {
+        let before = gate.syncs.load(Ordering::SeqCst);
+        let drafts = (0..32).map(|i| draft("claw:a", Phase::Fact, &format!("{round} {i}")));
+        let receipts = append_together(&log, drafts.collect());
+        assert!(receipts.iter().all(Result::is_ok));
+        gate.syncs.load(Ordering::SeqCst) - before == 1
+    });
+    let shared = rounds.count();
+    assert!(shared > 50, "{shared} of 100 rounds");
 }
 
 #[test]
