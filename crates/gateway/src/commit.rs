@@ -10,16 +10,19 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{LazyLock, Mutex, PoisonError},
 };
 
 use aws_lc_rs::hmac;
 use clawstaff_types::{ClawName, ConnectionName, Digest};
+use memchr::memmem::Finder;
 use std::io::{Read, Write};
 
 const KEY_BYTES: usize = 32;
 /// What stands before the tag in every placeholder.
 pub(crate) const PLACEHOLDER_MARK: &[u8] = b"placeholder-";
+/// Searches for the mark; made once, since making it takes longer than searching a header.
+pub(crate) static MARKS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(PLACEHOLDER_MARK));
 /// Length of a placeholder's tag, in hexadecimal digits.
 pub(crate) const PLACEHOLDER_TAG: usize = 32;
 

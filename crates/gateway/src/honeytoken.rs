@@ -16,10 +16,9 @@ use clawstaff_connectors::RecordKind;
 use clawstaff_types::{Actor, ClawName, ConnectionName, Digest, Event, EventKind};
 use http::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
-use memchr::memmem;
 
 use crate::{
-    commit::{PLACEHOLDER_MARK, PLACEHOLDER_TAG},
+    commit::{MARKS, PLACEHOLDER_MARK, PLACEHOLDER_TAG},
     map::{Call, MapError},
     parse::Request,
     record::{self, Stop, Who},
@@ -114,7 +113,8 @@ fn all_of(gateway: &Gateway, state: &State) -> HashMap<String, Owner> {
 
 /// What looks like the tag of a placeholder in `text`.
 fn tags(text: &[u8]) -> impl Iterator<Item = &str> {
-    memmem::find_iter(text, PLACEHOLDER_MARK)
+    MARKS
+        .find_iter(text)
         .filter_map(|at| {
             let start = at + PLACEHOLDER_MARK.len();
             std::str::from_utf8(text.get(start..start + PLACEHOLDER_TAG)?).ok()
@@ -222,7 +222,7 @@ async fn refused(gateway: &Gateway, who: &Who, stray: Sighting, mapped: Result<C
 
 /// Looks through an event that came in at `connection`: a placeholder in it left the cage by some other way.
 pub(crate) async fn inbound(gateway: &Gateway, connection: &ConnectionName, body: &[u8]) {
-    if memmem::find(body, PLACEHOLDER_MARK).is_none() {
+    if MARKS.find(body).is_none() {
         return;
     }
     let state = gateway.state.load_full();

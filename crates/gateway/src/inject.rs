@@ -12,9 +12,8 @@ use clawstaff_types::Secret;
 use clawstaff_vault::{Destination, ReleaseError, Vault};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use http_body_util::Full;
-use memchr::memmem;
 
-use crate::{commit::PLACEHOLDER_MARK, map::Call};
+use crate::{commit::MARKS, map::Call};
 
 /// A request that carries the real credential. It can be sent once, and only by `forward`; nothing but
 /// [`inject`] makes one.
@@ -255,5 +254,5 @@ fn travelling(sent: &HeaderMap, auth: &Auth) -> HeaderMap {
 fn looks_like_a_credential(value: &HeaderValue, auth: &Auth) -> bool {
     let (value, prefix) = (value.as_bytes(), auth.placeholder_prefix.as_bytes());
     let before = |at: usize| value.get(..at).unwrap_or_default();
-    memmem::find_iter(value, PLACEHOLDER_MARK).any(|at| before(at).ends_with(prefix))
+    MARKS.find_iter(value).any(|at| before(at).ends_with(prefix))
 }

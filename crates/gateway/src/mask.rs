@@ -36,8 +36,10 @@ impl Masks {
     /// What masks `secret`, the credential of `connection`.
     pub(crate) fn of(&self, connection: &ConnectionName, secret: &Secret<String>) -> Mask {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = known.get(connection).filter(|forms| forms.are_of(secret));
-        let forms = same.map_or_else(|| Arc::new(Forms::of(secret)), Arc::clone);
+        if let Some(same) = known.get(connection).filter(|forms| forms.are_of(secret)) {
+            return Mask::with(Arc::clone(same));
+        }
+        let forms = Arc::new(Forms::of(secret));
         known.insert(connection.clone(), Arc::clone(&forms));
         drop(known);
         Mask::with(forms)
