@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and testing ClawStaff need on Debian 12, and says so before it does:
-# a C compiler, e2fsprogs (storage of cages), a Docker engine, curl, python3, git, nodejs and a JVM (software in cages), chromium (the
+# a C compiler, e2fsprogs (storage of cages), a Docker engine, Podman, zstd, curl, python3, git, nodejs and a JVM (software in cages), chromium (the
 # dashboard in a browser), strace (failing system calls, and which ones software needs), Go with x/mod (a second opinion on the log),
 # QEMU and what makes an initramfs (the isolation suite on pure cgroup v2), rsyslog (a receiver of the audit log), two Python packages that decode and sign as others do, cargo-nextest, cargo-deny.
 set -euo pipefail
@@ -23,6 +23,8 @@ need docker-registry docker-registry
 need qemu-system-x86_64 qemu-system-x86
 need busybox busybox-static
 need cpio cpio
+need zstd zstd
+need podman podman
 need strip binutils
 # What runs in test cages is made of the packages' own files, so that another node or git on the path is not enough.
 for package in python3 git nodejs openjdk-17-jre-headless curl; do

@@ -13,3 +13,5 @@ cargo deny --log-level error check bans licenses sources
 cargo build --workspace --bins
 cargo test --workspace --doc
 cargo nextest run --workspace --no-fail-fast
+# The same isolation suite where there is nothing but cgroup v2.
+VM_SECONDS=1200 scripts/vm-cgroup2.sh

@@ -9,6 +9,7 @@
 //! ([`Docker::storing_at`]); otherwise `/data` is a volume of no fixed size, and reported as such.
 
 mod container;
+mod engine;
 mod exec;
 mod image;
 mod state;
@@ -18,7 +19,7 @@ use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -34,12 +35,16 @@ use bollard::{
 use clawstaff_types::Digest;
 use futures_util::future::BoxFuture;
 
-use self::volume::Volumes;
+use self::{
+    engine::{Dialect, Kind},
+    volume::Volumes,
+};
 use crate::{
     backend::{Backend, CageError, During, refused},
     builtin::Builtin,
     capability::{Capabilities, Enforcement},
     id::CageId,
+    image::Credentials,
     observed::{ExecOutput, Observed, Stats},
     snapshot::{Snapshot, SnapshotName},
     spec::CageSpec,
@@ -51,6 +56,9 @@ const NAME: &str = "docker";
 pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 /// Longest wait for one answer of the engine, in seconds; longer than any grace.
 const PATIENCE: u64 = 600;
+/// Longest wait for Podman to clear up after a container that has ended, and between two looks.
+const CLEARING: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Where the engine is, and what goes into the built-in image.
 #[derive(Debug, Clone)]
@@ -66,8 +74,12 @@ pub struct DockerConfig {
 pub struct Docker {
     engine: bollard::Docker,
     info: SystemInfo,
+    kind: Kind,
+    /// Ours on this machine, if it was given.
+    directory: Option<PathBuf>,
     builtin: Arc<Builtin>,
     claw: PathBuf,
+    credentials: Credentials,
     volumes: Volumes,
     /// Tells the cages of this installation from those of others on the same engine.
     owner: String,
@@ -93,6 +105,7 @@ impl Docker {
             .map_err(|e| fail(&e))?;
         let engine = engine.negotiate_version().await.map_err(|error| fail(&error))?;
         let info = engine.info().await.map_err(|error| fail(&error))?;
+        let version = engine.version().await.map_err(|error| fail(&error))?;
         let program = config.claw.clone();
         let builtin = tokio::task::spawn_blocking(move || Builtin::new(&program)).await;
         let builtin = builtin.map_err(std::io::Error::other).and_then(|read| read);
@@ -100,12 +113,22 @@ impl Docker {
         Ok(Self {
             engine,
             info,
+            kind: Kind::of(&version),
+            directory: None,
             builtin: Arc::new(builtin),
             claw: config.claw,
+            credentials: Credentials::default(),
             volumes: Volumes::of_the_engine(),
             owner: "default".to_owned(),
             locks: Mutex::default(),
         })
+    }
+
+    /// Pulls from private registries with these credentials.
+    #[must_use]
+    pub fn with_credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = credentials;
+        self
     }
 
     /// Keeps the cages' storage as file systems of fixed size below `directory`, on this machine. Needs root, and
@@ -114,6 +137,7 @@ impl Docker {
     pub fn storing_at(mut self, directory: PathBuf) -> Self {
         let hash = digest(&SHA256, directory.as_os_str().as_encoded_bytes());
         self.owner = hex::encode(hash.as_ref().get(..4).unwrap_or_default());
+        self.directory = Some(directory.clone());
         self.volumes = Volumes::at(directory, &self.info);
         self
     }
@@ -136,10 +160,16 @@ impl Docker {
     }
 
     async fn inspect(&self, id: &CageId, name: &str) -> Result<Option<ContainerInspectResponse>, CageError> {
-        match self.engine.inspect_container(name, None).await {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if status(&error) == Some(404) => Ok(None),
-            Err(error) => Err(error).during(id, "inspect its container"),
+        let end = Instant::now() + CLEARING;
+        loop {
+            match self.engine.inspect_container(name, None).await {
+                Ok(found) => return Ok(Some(found)),
+                Err(error) if status(&error) == Some(404) => return Ok(None),
+                Err(error) if engine::is_clearing(&error) && Instant::now() < end => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                Err(error) => return Err(error).during(id, "inspect its container"),
+            }
         }
     }
 
@@ -170,7 +200,9 @@ impl Docker {
             .make(spec, image.run.uid())
             .await
             .during(&spec.id, "make its storage")?;
-        let body = container::body(spec, &image, &self.owner, &self.volumes, &self.claw)
+        let dialect = Dialect::of(self.kind, self.directory.as_deref());
+        let dialect = dialect.during(&spec.id, "write its system-call filter")?;
+        let body = container::body(spec, &image, &self.owner, &self.volumes, &self.claw, &dialect)
             .during(&spec.id, "describe its container")?;
         let name = match found {
             None => name,
@@ -344,7 +376,7 @@ impl Backend for Docker {
     }
 
     fn capabilities(&self) -> Capabilities {
-        state::capabilities(&self.info, self.volumes.enforcement())
+        state::capabilities(self.kind, &self.info, self.volumes.enforcement())
     }
 
     fn create<'a>(&'a self, spec: &'a CageSpec) -> BoxFuture<'a, Result<(), CageError>> {

@@ -14,13 +14,16 @@
 
 mod archive;
 mod config;
+mod credentials;
 mod layout;
 mod reference;
 mod registry;
 mod store;
 mod unpack;
+mod zstd;
 
 pub use config::RunConfig;
+pub use credentials::Credentials;
 pub use reference::{BadReference, Reference, RegistryName};
 pub use registry::RegistryError;
 pub use store::{Images, Unpacked};

@@ -27,7 +27,7 @@ use crate::{
     backend::{Backend, CageError, During as _, image_error},
     capability::Capabilities,
     id::CageId,
-    image::{ImageError, Reference},
+    image::{Credentials, ImageError, Reference},
     observed::{ExecOutput, Observed, Stats},
     snapshot::{Snapshot, SnapshotName},
     spec::{CageSpec, Image},
@@ -76,6 +76,15 @@ impl Native {
         self.engine = socket.and_then(|socket| {
             bollard::Docker::connect_with_unix(socket, ENGINE_PATIENCE, bollard::API_DEFAULT_VERSION).ok()
         });
+        self
+    }
+
+    /// Pulls from private registries with these credentials.
+    #[must_use]
+    pub fn with_credentials(mut self, credentials: Credentials) -> Self {
+        if let Some(core) = Arc::get_mut(&mut self.core) {
+            core.images.with_credentials(credentials);
+        }
         self
     }
 

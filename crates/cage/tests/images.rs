@@ -17,6 +17,7 @@ mod oci;
 use std::{
     fs,
     io::Write as _,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -26,6 +27,7 @@ use clawstaff_cage::{
     Backend, CageError, CageId, CageSpec, ExitReason, Image, Observed,
     conformance::Setup,
     docker::{Docker, DockerConfig},
+    image::Credentials,
     native::{Native, NativeConfig},
 };
 
@@ -108,7 +110,7 @@ fn layout(dir: &Path, command: &[&str]) -> Layout {
             b"root:x:0:0::/:\nworker:x:1234:1234::/:\n".as_slice(),
         ),
     ]);
-    layout.layer(&[
+    layout.zstd_layer(&[
         ("app/.wh.old", 0o644, b"".as_slice()),
         ("app/marker", 0o644, b"made of two layers".as_slice()),
     ]);
@@ -287,6 +289,58 @@ async fn a_registry_is_pulled_from_with_the_protocol_that_it_speaks() {
     }
 }
 
+#[tokio::test]
+async fn a_private_registry_is_pulled_from_with_the_credentials_of_the_host_and_not_without() {
+    let (dir, other) = (common::directory(), common::directory());
+    let file = dir.path().join("registries.json");
+    let credentials = || Credentials::from_file(file.clone());
+    // The test's engine has a loopback of its own.
+    let cases: [(Box<dyn Backend>, Registry, &str, &str); 2] = [
+        (
+            Box::new(native(dir.path()).with_credentials(credentials())),
+            Registry::private(dir.path(), &[]),
+            "registries.json",
+            "401",
+        ),
+        (
+            Box::new(docker(dir.path()).await.with_credentials(credentials())),
+            Registry::private(other.path(), &["nsenter", "--net=/run/netns/clawstaff-test"]),
+            "no basic auth credentials",
+            "unauthorized",
+        ),
+    ];
+    let write = |name: &str, auth: &str| {
+        fs::write(
+            &file,
+            serde_json::json!({ "auths": { name: { "auth": auth } } }).to_string(),
+        )
+        .unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let place = dir.path().join("layout");
+    layout(&place, &["read", "marker"]).finish("v1");
+    // worker:secret, and worker:wrong
+    let (good, bad) = ("d29ya2VyOnNlY3JldA==", "d29ya2VyOndyb25n");
+    for (backend, registry, unknown, refused) in &cases {
+        registry.push(&place, "team/agent", "v1");
+        let host = format!("127.0.0.1:{}", registry.port);
+        let image = format!("{host}/team/agent:v1");
+        for (name, auth, words) in [("other.example", good, unknown), (host.as_str(), bad, refused)] {
+            write(name, auth);
+            let wanted = spec(dir.path(), backend.as_ref(), "no", &image);
+            let error = backend.create(&wanted).await.unwrap_err().to_string();
+            assert!(error.contains(words) && !error.contains(auth), "{error}");
+        }
+        write(&host, good);
+        let said = run(
+            backend.as_ref(),
+            &spec(dir.path(), backend.as_ref(), "private", &image),
+        )
+        .await;
+        assert!(said.contains("made of two layers"), "{said}");
+    }
+}
+
 fn docker_cli(args: &[&str], input: Option<&[u8]>) -> Vec<u8> {
     let mut child = Command::new("docker")
         .args(args)
@@ -307,10 +361,35 @@ fn docker_cli(args: &[&str], input: Option<&[u8]>) -> Vec<u8> {
 struct Registry {
     child: Child,
     port: u16,
+    /// What starts programs where it is.
+    within: &'static [&'static str],
+    user: Option<&'static str>,
 }
 
 impl Registry {
     fn start(dir: &Path) -> Self {
+        Self::configured(dir, "", &[])
+    }
+
+    /// One that wants the name `worker` and the password `secret`.
+    fn private(dir: &Path, within: &'static [&'static str]) -> Self {
+        // bcrypt, made with `htpasswd -nbB worker secret`.
+        fs::write(
+            dir.join("htpasswd"),
+            "worker:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n",
+        )
+        .unwrap();
+        let path = dir.join("htpasswd");
+        let mut registry = Self::configured(
+            dir,
+            &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", path.display()),
+            within,
+        );
+        registry.user = Some("worker:secret");
+        registry
+    }
+
+    fn configured(dir: &Path, more: &str, within: &'static [&'static str]) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -320,11 +399,11 @@ impl Registry {
         let storage: PathBuf = dir.join("registry");
         let text = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: 127.0.0.1:{port}}}\n",
+             http: {{addr: 127.0.0.1:{port}}}\n{more}",
             storage.display()
         );
         fs::write(&config, text).unwrap();
-        let child = Command::new("docker-registry")
+        let child = command(within, "docker-registry")
             .arg("serve")
             .arg(&config)
             .stdout(Stdio::null())
@@ -332,11 +411,19 @@ impl Registry {
             .spawn()
             .unwrap_or_else(|error| panic!("docker-registry: {error}; run `scripts/setup.sh`"));
         let end = Instant::now() + PATIENCE;
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        let base = format!("http://127.0.0.1:{port}/");
+        let mut ask = command(within, "curl");
+        ask.args(["--silent", "--noproxy", "*", &base]);
+        while !ask.status().unwrap().success() {
             assert!(Instant::now() < end, "the registry does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Self { child, port }
+        Self {
+            child,
+            port,
+            within,
+            user: None,
+        }
     }
 
     /// Pushes every blob and the manifest, as the protocol has it.
@@ -348,7 +435,7 @@ impl Registry {
             let digest = format!("sha256:{}", blob.file_name().to_string_lossy());
             if digest != manifest {
                 let base = format!("http://127.0.0.1:{}", self.port);
-                let started = curl(&[
+                let started = self.curl(&[
                     "-X",
                     "POST",
                     "-D",
@@ -364,7 +451,7 @@ impl Registry {
                 let file = format!("@{}", blob.path().display());
                 let joint = if location.contains('?') { '&' } else { '?' };
                 let kind = "Content-Type: application/octet-stream";
-                curl(&[
+                self.curl(&[
                     "-X",
                     "PUT",
                     "-H",
@@ -384,7 +471,13 @@ impl Registry {
         );
         let url = format!("http://127.0.0.1:{}/v2/{repository}/manifests/{tag}", self.port);
         let kind = "Content-Type: application/vnd.oci.image.manifest.v1+json";
-        curl(&["-X", "PUT", "-H", kind, "--data-binary", &file, &url]);
+        self.curl(&["-X", "PUT", "-H", kind, "--data-binary", &file, &url]);
+    }
+
+    fn curl(&self, args: &[&str]) -> String {
+        let user = self.user.map(|user| ["--user", user]);
+        let words = user.iter().flatten().copied().chain(args.iter().copied());
+        curl(self.within, &words.collect::<Vec<_>>())
     }
 }
 
@@ -395,8 +488,19 @@ impl Drop for Registry {
     }
 }
 
-fn curl(args: &[&str]) -> String {
-    let output = Command::new("curl")
+fn command(within: &[&str], program: &str) -> Command {
+    match within {
+        [] => Command::new(program),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+    }
+}
+
+fn curl(within: &[&str], args: &[&str]) -> String {
+    let output = command(within, "curl")
         .args(["--silent", "--show-error", "--fail", "--noproxy", "*"])
         .args(args)
         .output()

@@ -8,6 +8,7 @@ use std::{path::Path, str::FromStr, sync::Arc, time::Duration};
 use clawstaff_cage::{
     Backend, CageError, CageId, CageSpec, ExitReason, Image, Observed,
     docker::{Docker, DockerConfig},
+    image::Credentials,
     native::{Native, NativeConfig},
 };
 use clawstaff_types::{
@@ -97,7 +98,8 @@ pub async fn native(config: &Config) -> Result<Arc<dyn Backend>, CageError> {
             .docker_host
             .as_deref()
             .unwrap_or(clawstaff_cage::docker::DEFAULT_HOST),
-    );
+    )
+    .with_credentials(credentials(config));
     let backend: Arc<dyn Backend> = Arc::new(backend);
     try_out(backend.as_ref(), &state_dir).await?;
     Ok(backend)
@@ -113,7 +115,16 @@ pub async fn docker(config: &Config) -> Result<Arc<dyn Backend>, CageError> {
         claw: config.claw.clone(),
     })
     .await?;
-    Ok(Arc::new(docker.storing_at(config.data.join("runner/docker"))))
+    Ok(Arc::new(
+        docker
+            .storing_at(config.data.join("runner/docker"))
+            .with_credentials(credentials(config)),
+    ))
+}
+
+/// The file of the runner's host with credentials for private registries; read only when an image is pulled.
+fn credentials(config: &Config) -> Credentials {
+    Credentials::from_file(config.data.join("runner/registries.json"))
 }
 
 /// Makes a cage in which a program ends at once, and takes it away again.

@@ -10,12 +10,11 @@ use bollard::models::{
 
 use clawstaff_types::Digest;
 
-use super::{image::Ready, volume::Volumes};
+use super::{engine::Dialect, image::Ready, volume::Volumes};
 use crate::{
     TMP_BYTES,
     backend::CageError,
     id::CageId,
-    seccomp,
     spec::{CageSpec, Image},
     storage,
 };
@@ -104,10 +103,11 @@ pub(super) fn body(
     owner: &str,
     volumes: &Volumes,
     claw: &Path,
+    dialect: &Dialect,
 ) -> Result<ContainerCreateBody, String> {
     let host = HostConfig {
         mounts: Some(mounts(spec, owner, volumes, claw)),
-        ..host_config(spec)?
+        ..host_config(spec, dialect)?
     };
     Ok(ContainerCreateBody {
         image: Some(image.name.clone()),
@@ -176,9 +176,8 @@ pub(super) fn is_same(found: &ContainerInspectResponse, body: &ContainerCreateBo
     has.is_some() && has == body.labels.as_ref().and_then(|labels| labels.get(DIGEST))
 }
 
-fn host_config(spec: &CageSpec) -> Result<HostConfig, String> {
+fn host_config(spec: &CageSpec, dialect: &Dialect) -> Result<HostConfig, String> {
     let memory = i64::try_from(spec.limits.memory.0).map_err(|_| "`limits.memory` is beyond any machine")?;
-    let profile = seccomp::docker_profile().map_err(|error| error.to_string())?;
     let texts = |list: &[&str]| Some(list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
     let limit = |name: &str, most: i64| ResourcesUlimits {
         name: Some(name.to_owned()),
@@ -193,10 +192,7 @@ fn host_config(spec: &CageSpec) -> Result<HostConfig, String> {
         readonly_rootfs: Some(true),
         privileged: Some(false),
         cap_drop: texts(&["ALL"]),
-        security_opt: Some(vec![
-            "no-new-privileges:true".to_owned(),
-            format!("seccomp={profile}"),
-        ]),
+        security_opt: Some(security(dialect)),
         masked_paths: texts(&MASKED),
         readonly_paths: texts(&READ_ONLY),
         ipc_mode: Some("private".to_owned()),
@@ -206,13 +202,19 @@ fn host_config(spec: &CageSpec) -> Result<HostConfig, String> {
         memory_swap: Some(memory),
         nano_cpus: Some(i64::from(spec.limits.milli_cpus) * 1_000_000),
         pids_limit: Some(i64::from(spec.limits.pids)),
-        ulimits: Some(vec![
-            limit("nofile", 1024),
-            limit("core", 0),
-            limit("memlock", 64 << 10),
-            limit("msgqueue", 0),
-            limit("rtprio", 0),
-        ]),
+        ulimits: Some(
+            [
+                ("nofile", Some(1024)),
+                ("core", Some(0)),
+                ("memlock", Some(64 << 10)),
+                ("msgqueue", Some(0)),
+                ("rtprio", Some(0)),
+                ("nproc", dialect.processes),
+            ]
+            .into_iter()
+            .filter_map(|(name, most)| Some(limit(name, most?)))
+            .collect(),
+        ),
         // A cage that ends stays ended until the runner says otherwise.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
@@ -220,14 +222,7 @@ fn host_config(spec: &CageSpec) -> Result<HostConfig, String> {
         }),
         init: Some(false),
         auto_remove: Some(false),
-        // Each file costs the kernel memory that no size counts, hence the second number. `/dev/shm` is ours as well,
-        // because the engine's own has no such number.
-        tmpfs: Some(HashMap::from(
-            [("/tmp", TMP_BYTES, "16k"), ("/dev/shm", SHM_BYTES, "1k")].map(|(at, bytes, files)| {
-                let options = format!("rw,noexec,nosuid,nodev,size={bytes},nr_inodes={files},mode=1777");
-                (at.to_owned(), options)
-            }),
-        )),
+        tmpfs: Some(tmpfs(dialect)),
         // The shim listens on 53, 80 and 443 without a capability.
         sysctls: Some(HashMap::from([(
             "net.ipv4.ip_unprivileged_port_start".to_owned(),
@@ -242,6 +237,34 @@ fn host_config(spec: &CageSpec) -> Result<HostConfig, String> {
         }),
         ..HostConfig::default()
     })
+}
+
+fn security(dialect: &Dialect) -> Vec<String> {
+    let mut options = vec![
+        "no-new-privileges:true".to_owned(),
+        format!("seccomp={}", dialect.filter),
+    ];
+    if dialect.masks_by_option {
+        options.push(format!("mask={}", MASKED.join(":")));
+    }
+    options
+}
+
+/// Each file costs the kernel memory that no size counts, hence the second number. `/dev/shm` is ours as well, because the
+/// engine's own has no such number.
+fn tmpfs(dialect: &Dialect) -> HashMap<String, String> {
+    let open = [("/tmp", TMP_BYTES, "16k"), ("/dev/shm", SHM_BYTES, "1k")].map(|(at, bytes, files)| {
+        let counted = if dialect.counts_files {
+            format!(",nr_inodes={files}")
+        } else {
+            String::new()
+        };
+        let options = format!("rw,noexec,nosuid,nodev,size={bytes},mode=1777{counted}");
+        (at.to_owned(), options)
+    });
+    let closed = dialect.closed.iter();
+    let closed = closed.map(|at| ((*at).to_owned(), "ro,noexec,nosuid,nodev,size=4k".to_owned()));
+    open.into_iter().chain(closed).collect()
 }
 
 fn mounts(spec: &CageSpec, owner: &str, volumes: &Volumes, claw: &Path) -> Vec<Mount> {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bollard::{
+    auth::DockerCredentials,
     body_full,
     models::{ContainerCreateBody, ContainerInspectResponse, HostConfig, ImageInspect},
     query_parameters::{
@@ -27,7 +28,9 @@ use crate::{
     backend::{CageError, During, image_error},
     builtin,
     id::CageId,
-    image::{Doing as _, Found, ImageError, Layout, Reference, RunConfig, Wishes, fetch, id_in},
+    image::{
+        Doing as _, Found, ImageError, Layout, Reference, RegistryName, RunConfig, Wishes, fetch, id_in,
+    },
     spec::{CageSpec, Image},
 };
 
@@ -93,8 +96,8 @@ impl Docker {
         };
         let found = match (self.look(id, &name).await?, &reference) {
             (Some(found), _) => Some(found),
-            (None, Reference::Registry(_)) => {
-                self.pull(id, &name).await?;
+            (None, Reference::Registry(registry)) => {
+                self.pull(id, registry).await?;
                 self.look(id, &name).await?
             }
             (None, Reference::Layout { .. } | Reference::Archive(_) | Reference::Engine(_)) => None,
@@ -210,7 +213,9 @@ impl Docker {
 
     async fn load_from(&self, id: &CageId, reference: &Reference, work: &Path) -> Result<String, CageError> {
         let refused = |error| image_error(id, error);
-        let (layout, tag) = fetch(reference, None, work).await.map_err(refused)?;
+        let (layout, tag) = fetch(reference, None, &self.credentials, work)
+            .await
+            .map_err(refused)?;
         let path = work.join("load.tar");
         let to = path.clone();
         let written = tokio::task::spawn_blocking(move || {
@@ -240,9 +245,23 @@ impl Docker {
         Ok(name)
     }
 
-    async fn pull(&self, id: &CageId, reference: &str) -> Result<(), CageError> {
-        let options = CreateImageOptionsBuilder::default().from_image(reference).build();
-        let progress = self.engine.create_image(Some(options), None, None);
+    /// Lets the engine pull it, with the credential of this host if there is one for the registry.
+    async fn pull(&self, id: &CageId, name: &RegistryName) -> Result<(), CageError> {
+        let found = self
+            .credentials
+            .of(name)
+            .map_err(|error| image_error(id, error))?;
+        let pair = found.and_then(|credential| credential.pair());
+        let credentials = pair.map(|(username, password)| DockerCredentials {
+            username: Some(username),
+            password: Some(password),
+            serveraddress: Some(name.host.clone()),
+            ..DockerCredentials::default()
+        });
+        let options = CreateImageOptionsBuilder::default()
+            .from_image(&name.in_engine())
+            .build();
+        let progress = self.engine.create_image(Some(options), None, credentials);
         progress
             .try_for_each(|_| async { Ok(()) })
             .await

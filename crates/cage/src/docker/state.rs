@@ -10,6 +10,7 @@ use bollard::{
 use clawstaff_types::spec::Limit;
 use futures_util::StreamExt;
 
+use super::engine::Kind;
 use crate::{
     capability::{Capabilities, Enforcement, Feature},
     observed::{Exit, ExitReason, Observed, Stats},
@@ -128,7 +129,7 @@ pub(super) fn look(found: &ContainerInspectResponse, sized: bool, counts: &mut C
 }
 
 /// What the engine says it can do.
-pub(super) fn capabilities(info: &SystemInfo, storage: Enforcement) -> Capabilities {
+pub(super) fn capabilities(kind: Kind, info: &SystemInfo, storage: Enforcement) -> Capabilities {
     let says = |yes: bool, what: &str| {
         if yes {
             Enforcement::Enforced
@@ -186,12 +187,12 @@ pub(super) fn capabilities(info: &SystemInfo, storage: Enforcement) -> Capabilit
     Capabilities {
         limits: limits.into(),
         features: features.into(),
-        told: told().into(),
+        told: told(kind).into(),
     }
 }
 
 /// Which limits the engine, or the host's `/proc` beside it, tells of.
-fn told() -> [(Reached, Enforcement); 5] {
+fn told(kind: Kind) -> [(Reached, Enforcement); 6] {
     let remedy = "use the native back end to be told";
     let closed = || {
         let root = rustix::process::geteuid().is_root();
@@ -214,6 +215,13 @@ fn told() -> [(Reached, Enforcement); 5] {
         (
             Reached::Output,
             Enforcement::missing("the engine does not count the output that it drops", remedy),
+        ),
+        (
+            Reached::Cpus,
+            match kind {
+                Kind::Docker => Enforcement::Enforced,
+                Kind::Podman => Enforcement::missing("Podman does not tell of CPU time in periods", remedy),
+            },
         ),
         (Reached::Storage, closed()),
         (Reached::Inodes, closed()),
@@ -243,7 +251,7 @@ mod tests {
 
     #[test]
     fn an_engine_that_says_nothing_enforces_nothing() {
-        let capabilities = capabilities(&SystemInfo::default(), Enforcement::Enforced);
+        let capabilities = capabilities(Kind::Docker, &SystemInfo::default(), Enforcement::Enforced);
         for limit in [Limit::Memory, Limit::Cpus, Limit::Pids] {
             assert!(
                 matches!(capabilities.limits[&limit], Enforcement::NotEnforced { .. }),

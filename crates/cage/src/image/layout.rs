@@ -13,10 +13,11 @@ use flate2::bufread::MultiGzDecoder;
 use serde::Deserialize;
 
 use super::{
-    Doing, ImageError,
+    Bounds, Doing, ImageError,
     archive::Members,
     config::{ImageConfig, architecture},
     refused,
+    zstd::{self, Frames},
 };
 
 /// The largest index, manifest or configuration, in bytes.
@@ -283,14 +284,11 @@ impl Layout {
     ) -> Result<(), ImageError> {
         let mut stored = BufReader::new(Hashing::new(self.open(&layer.member)?));
         let magic = stored.fill_buf().doing("read a layer")?;
-        if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-            return Err(refused(
-                "a layer is compressed with zstd: build the image with gzip layers",
-            ));
-        }
-        let zipped = magic.starts_with(&[0x1f, 0x8b]);
+        let (zipped, zstd) = (magic.starts_with(&[0x1f, 0x8b]), magic.starts_with(&zstd::MAGIC));
         let diff = if zipped {
             unpacked(MultiGzDecoder::new(&mut stored), most, take)?
+        } else if zstd {
+            unpacked(Frames::new(&mut stored), most, take)?
         } else {
             unpacked(&mut stored, most, take)?
         };
@@ -302,8 +300,21 @@ impl Layout {
         }
     }
 
-    /// A layer as it is stored, checked while it is read.
+    /// A layer as it is stored, checked while it is read; unpacked if that is with zstd, which older engines do not know.
     pub(crate) fn copy_layer(&self, layer: &Layer, to: &mut impl io::Write) -> Result<u64, ImageError> {
+        let mut magic = Vec::new();
+        let beginning = self.open(&layer.member)?.take(zstd::MAGIC.len() as u64);
+        BufReader::new(beginning)
+            .read_to_end(&mut magic)
+            .doing("read a layer")?;
+        if magic == zstd::MAGIC {
+            let mut size = 0;
+            self.layer(layer, Bounds::default().bytes, |tar| {
+                size = io::copy(tar, to).doing("copy a layer")?;
+                Ok(())
+            })?;
+            return Ok(size);
+        }
         let mut stored = Hashing::new(self.open(&layer.member)?);
         let copied = io::copy(&mut stored, to).doing("copy a layer")?;
         if let Some(digest) = layer.digest {

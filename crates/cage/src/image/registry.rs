@@ -1,6 +1,8 @@
 //! A client of the OCI distribution protocol, version 1, as far as pulling goes: manifests, blobs, and the bearer
-//! tokens that registries give to anybody. No credential is kept or sent: private images come from the local engine
-//! or an archive.
+//! tokens that registries give to anybody, or for a credential of the host's own file ([`Credentials`]). A credential goes
+//! to the registry that it is for and to the place that this names for tokens, and to nobody else.
+//!
+//! [`Credentials`]: super::Credentials
 //!
 //! TLS always, except to a registry on this very host. Answers are bounded in size and time; what a digest names is
 //! checked when the layout is read.
@@ -21,6 +23,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     Doing, ImageError, RegistryName,
+    credentials::Credential,
     layout::{Descriptor, MOST_JSON, Parsed, member, parse},
     refused,
 };
@@ -38,6 +41,10 @@ const MOST_BLOB: u64 = 8 << 30;
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
                          application/vnd.docker.distribution.manifest.v2+json, \
                          application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// What helps where a name and a password are wanted.
+const PRIVATE: &str = "; it is private or not there: put a credential for the registry into `runner/registries.json` of the \
+                       data directory, pull it with the engine and name it `docker:…`, or bring an archive";
 
 /// Why a registry did not give an image.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +91,12 @@ impl RegistryError {
 }
 
 /// Downloads an image as a layout into `place`.
-pub(super) async fn fetch(name: &RegistryName, place: &Path) -> Result<(), ImageError> {
-    let mut client = Client::new(name)?;
+pub(super) async fn fetch(
+    name: &RegistryName,
+    credential: Option<Credential>,
+    place: &Path,
+) -> Result<(), ImageError> {
+    let mut client = Client::new(name, credential)?;
     tokio::fs::create_dir_all(place.join("blobs/sha256"))
         .await
         .doing("make a directory for an image")?;
@@ -130,11 +141,13 @@ async fn write(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
 struct Client<'a> {
     name: &'a RegistryName,
     tls: TlsConnector,
-    token: Option<String>,
+    credential: Option<Credential>,
+    /// The value of the `Authorization` header, once the registry has asked for it.
+    authorization: Option<String>,
 }
 
 impl<'a> Client<'a> {
-    fn new(name: &'a RegistryName) -> Result<Self, ImageError> {
+    fn new(name: &'a RegistryName, credential: Option<Credential>) -> Result<Self, ImageError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let roots = RootCertStore {
             roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
@@ -147,7 +160,8 @@ impl<'a> Client<'a> {
         Ok(Self {
             name,
             tls: TlsConnector::from(Arc::new(config)),
-            token: None,
+            credential,
+            authorization: None,
         })
     }
 
@@ -192,18 +206,18 @@ impl<'a> Client<'a> {
         file.flush().await.doing("keep a part of an image")
     }
 
-    /// Asks; gets a token first if the registry wants one.
+    /// Asks; once more with what authorizes if the registry wants that.
     async fn get(&mut self, url: &str, accept: &str) -> Result<Response<Incoming>, ImageError> {
         let response = self.follow(url, accept).await?;
-        if response.status() != StatusCode::UNAUTHORIZED || self.token.is_some() {
+        if response.status() != StatusCode::UNAUTHORIZED || self.authorization.is_some() {
             return Ok(good(url, response)?);
         }
-        self.token = Some(self.ask_token(response.headers()).await?);
+        self.authorization = Some(self.authorize(response.headers()).await?);
         let response = self.follow(url, accept).await?;
         Ok(good(url, response)?)
     }
 
-    /// One request, and the redirects that follow. The token goes to the registry alone.
+    /// One request, and the redirects that follow. What authorizes goes to the registry alone.
     async fn follow(&self, url: &str, accept: &str) -> Result<Response<Incoming>, RegistryError> {
         let mut url: Uri = url
             .parse()
@@ -212,8 +226,8 @@ impl<'a> Client<'a> {
             let own = url
                 .authority()
                 .is_some_and(|authority| authority.as_str() == self.name.host);
-            let token = self.token.as_deref().filter(|_| own);
-            let response = self.send(&url, accept, token).await?;
+            let authorization = self.authorization.as_deref().filter(|_| own);
+            let response = self.send(&url, accept, authorization).await?;
             if !response.status().is_redirection() {
                 return Ok(response);
             }
@@ -248,6 +262,20 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// What the registry wants to hear: the credential itself, or a token that it gives for it.
+    async fn authorize(&self, headers: &HeaderMap) -> Result<String, ImageError> {
+        let mut challenges = headers.get_all(header::WWW_AUTHENTICATE).iter();
+        let is_basic = |text: &str| {
+            text.get(..5)
+                .is_some_and(|scheme| scheme.eq_ignore_ascii_case("basic"))
+        };
+        let basic = challenges.any(|value| value.to_str().is_ok_and(is_basic));
+        match &self.credential {
+            Some(credential) if basic => Ok(credential.header()),
+            Some(_) | None => Ok(format!("Bearer {}", self.ask_token(headers).await?)),
+        }
+    }
+
     /// The token that `WWW-Authenticate: Bearer realm="…",service="…",scope="…"` asks for.
     async fn ask_token(&self, headers: &HeaderMap) -> Result<String, ImageError> {
         let challenge = headers
@@ -257,7 +285,7 @@ impl<'a> Client<'a> {
         let fields = challenge.map(fields).ok_or_else(|| RegistryError::Refused {
             what: self.name.to_string(),
             status: StatusCode::UNAUTHORIZED,
-            hint: "; it is private: pull it with the engine and name it `docker:…`, or bring an archive",
+            hint: PRIVATE,
         })?;
         let field = |name: &str| {
             fields
@@ -280,7 +308,11 @@ impl<'a> Client<'a> {
         if uri.scheme_str() != Some("https") && !self.name.is_local() {
             return Err(self.protocol("a token without TLS").into());
         }
-        let response = good("a token", self.send(&uri, "application/json", None).await?)?;
+        let credential = self.credential.as_ref().map(Credential::header);
+        let response = good(
+            "a token",
+            self.send(&uri, "application/json", credential.as_deref()).await?,
+        )?;
         let bytes = bounded(response.into_body(), MOST_WORDS)
             .await
             .map_err(|why| self.broken(why))?;
@@ -297,7 +329,7 @@ impl<'a> Client<'a> {
         &self,
         uri: &Uri,
         accept: &str,
-        token: Option<&str>,
+        authorization: Option<&str>,
     ) -> Result<Response<Incoming>, RegistryError> {
         let host = uri
             .host()
@@ -317,8 +349,8 @@ impl<'a> Client<'a> {
                 header::USER_AGENT,
                 concat!("clawstaff/", env!("CARGO_PKG_VERSION")),
             );
-        if let Some(token) = token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
         }
         let request = request
             .body(Empty::new())
@@ -369,9 +401,7 @@ fn good(url: &str, response: Response<Incoming>) -> Result<Response<Incoming>, R
     }
     let hint = match status {
         StatusCode::NOT_FOUND => "; is the name right?",
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            "; it is private or not there: pull it with the engine and name it `docker:…`, or bring an archive"
-        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => PRIVATE,
         _ => "",
     };
     Err(RegistryError::Refused {

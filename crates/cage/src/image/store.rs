@@ -15,7 +15,7 @@ use tar::{Builder, EntryType};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{
-    Bounds, Doing, ImageError, Reference, RunConfig, Unpacker,
+    Bounds, Credentials, Doing, ImageError, Reference, RunConfig, Unpacker,
     archive::Members,
     config::id_in,
     layout::{Found, Layout, check},
@@ -45,6 +45,7 @@ pub struct Images {
     /// Goes into every image as its init.
     builtin: Builtin,
     bounds: Bounds,
+    credentials: Credentials,
     number: AtomicU64,
 }
 
@@ -68,8 +69,14 @@ impl Images {
             directory,
             builtin,
             bounds: Bounds::default(),
+            credentials: Credentials::default(),
             number: AtomicU64::new(0),
         })
+    }
+
+    /// Pulls with these credentials.
+    pub fn with_credentials(&mut self, credentials: Credentials) {
+        self.credentials = credentials;
     }
 
     /// The root file system of an image that is here.
@@ -120,7 +127,7 @@ impl Images {
         engine: Option<&bollard::Docker>,
         work: &Path,
     ) -> Result<Unpacked, ImageError> {
-        let (layout, tag) = fetch(reference, engine, work).await?;
+        let (layout, tag) = fetch(reference, engine, &self.credentials, work).await?;
         let (work, bounds, builtin) = (work.to_owned(), self.bounds, self.builtin.clone());
         let directory = self.directory.clone();
         let place = move |digest: &Digest| {
@@ -169,6 +176,7 @@ impl Images {
 pub(crate) async fn fetch(
     reference: &Reference,
     engine: Option<&bollard::Docker>,
+    credentials: &Credentials,
     work: &Path,
 ) -> Result<(Layout, Option<String>), ImageError> {
     match reference {
@@ -176,7 +184,7 @@ pub(crate) async fn fetch(
         Reference::Archive(path) => Ok((Layout::Archive(Members::of(path)?), None)),
         Reference::Registry(name) => {
             let place = work.join("layout");
-            registry::fetch(name, &place).await?;
+            registry::fetch(name, credentials.of(name)?, &place).await?;
             Ok((Layout::Directory(place), None))
         }
         Reference::Engine(name) => {

@@ -48,7 +48,7 @@ pub(super) struct Core {
     pub(super) root: bool,
     pub(super) cgroups: Cgroups,
     builtin: Builtin,
-    images: Images,
+    pub(super) images: Images,
     locks: Mutex<HashMap<CageId, Arc<Mutex<()>>>>,
 }
 

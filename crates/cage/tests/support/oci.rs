@@ -4,6 +4,7 @@ use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use clawstaff_types::Digest;
@@ -18,6 +19,21 @@ fn zipped(bytes: &[u8]) -> Vec<u8> {
     let mut zip = GzEncoder::new(Vec::new(), Compression::fast());
     zip.write_all(bytes).unwrap();
     zip.finish().unwrap()
+}
+
+fn piped(program: &str, args: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}; run `scripts/setup.sh`"));
+    let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_owned());
+    let writer = std::thread::spawn(move || stdin.write_all(&input).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(output.status.success(), "{program} {args:?}");
+    output.stdout
 }
 
 /// A layout in the making.
@@ -48,6 +64,15 @@ impl Layout {
         } else {
             tar.clone()
         };
+        self.layers
+            .push((self.blob(&stored), stored.len(), Digest::of(&tar)));
+        self.tars.push(tar);
+    }
+
+    /// A layer compressed with Debian's `zstd`.
+    pub(crate) fn zstd_layer(&mut self, files: &[(&str, u32, &[u8])]) {
+        let tar = tar(files);
+        let stored = piped("zstd", &["-q", "-c", "-"], &tar);
         self.layers
             .push((self.blob(&stored), stored.len(), Digest::of(&tar)));
         self.tars.push(tar);
