@@ -37,6 +37,11 @@ pub trait Backend: Send + Sync + Debug {
     /// What this host can enforce, found out when the back end was opened.
     fn capabilities(&self) -> Capabilities;
 
+    /// What is to be known of it besides: a word and what stands behind it, for people.
+    fn notes(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
     /// Makes everything the cage needs and runs nothing. With another spec for an existing cage, the new spec is in
     /// force from the next start; its storage stays, and must be of the same size.
     fn create<'a>(&'a self, spec: &'a CageSpec) -> BoxFuture<'a, Result<(), CageError>>;

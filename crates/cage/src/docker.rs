@@ -12,6 +12,7 @@ mod container;
 mod engine;
 mod exec;
 mod image;
+mod seed;
 mod state;
 mod volume;
 
@@ -79,6 +80,7 @@ pub struct Docker {
     directory: Option<PathBuf>,
     builtin: Arc<Builtin>,
     claw: PathBuf,
+    runtime: Option<String>,
     credentials: Credentials,
     volumes: Volumes,
     /// Tells the cages of this installation from those of others on the same engine.
@@ -117,11 +119,19 @@ impl Docker {
             directory: None,
             builtin: Arc::new(builtin),
             claw: config.claw,
+            runtime: None,
             credentials: Credentials::default(),
             volumes: Volumes::of_the_engine(),
             owner: "default".to_owned(),
             locks: Mutex::default(),
         })
+    }
+
+    /// Has the engine run its containers with this runtime of its, gVisor's or Kata's say, instead of its usual one.
+    #[must_use]
+    pub fn with_runtime(mut self, runtime: Option<String>) -> Self {
+        self.runtime = runtime;
+        self
     }
 
     /// Pulls from private registries with these credentials.
@@ -192,6 +202,7 @@ impl Docker {
     async fn make(&self, spec: &CageSpec) -> Result<(), CageError> {
         let _turn = self.turn(&spec.id).await;
         container::admit(spec)?;
+        engine::has_runtime(&self.info, self.runtime.as_deref()).or_else(|why| refused(&spec.id, why))?;
         self.capabilities().admit(&spec.id, &spec.limits)?;
         let name = self.name_of(&spec.id);
         let found = self.inspect(&spec.id, &name).await?;
@@ -200,7 +211,16 @@ impl Docker {
             .make(spec, image.run.uid())
             .await
             .during(&spec.id, "make its storage")?;
-        let dialect = Dialect::of(self.kind, self.directory.as_deref());
+        let user = image.run.uid();
+        if let Some(owner) = self.volumes.owner(&spec.id).filter(|owner| *owner != user) {
+            let why = format!(
+                "its image runs as user {user} and its `/data` belongs to user {owner}: keep the user, or destroy the \
+                 cage first; the native back end can change it"
+            );
+            return refused(&spec.id, why);
+        }
+        self.seed(spec, user).await?;
+        let dialect = Dialect::of(self.kind, self.directory.as_deref(), self.runtime.clone());
         let dialect = dialect.during(&spec.id, "write its system-call filter")?;
         let body = container::body(spec, &image, &self.owner, &self.volumes, &self.claw, &dialect)
             .during(&spec.id, "describe its container")?;
@@ -373,6 +393,10 @@ fn forgive(result: Result<(), EngineError>, statuses: &[u16]) -> Result<(), Engi
 impl Backend for Docker {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn notes(&self) -> Vec<(&'static str, String)> {
+        engine::notes(self.kind, &self.info, self.runtime.as_deref())
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -290,6 +290,70 @@ async fn a_registry_is_pulled_from_with_the_protocol_that_it_speaks() {
 }
 
 #[tokio::test]
+async fn a_volume_of_the_engine_belongs_to_the_images_own_user() {
+    let dir = common::directory();
+    let config = DockerConfig {
+        host: Some(engine_host()),
+        claw: common::program("claw"),
+    };
+    // Without a directory of ours, `/data` is a volume of the engine's.
+    let backend = Docker::connect(config).await.unwrap();
+    let place = dir.path().join("layout");
+    layout(&place, &["write", "/data/own", "x"]).finish("v1");
+    let image = format!("oci:{}:v1", place.display());
+    run(&backend, &spec(dir.path(), &backend, "volume", &image)).await;
+}
+
+#[tokio::test]
+async fn an_update_to_another_user_is_refused_where_data_would_be_out_of_its_reach() {
+    let dir = common::directory();
+    let backend = docker(dir.path()).await;
+    let place = dir.path().join("layout");
+    layout(&place, &["read", "marker"]).finish("v1");
+    let update = spec(
+        dir.path(),
+        &backend,
+        "user",
+        &format!("oci:{}:v1", place.display()),
+    );
+    let before = CageSpec {
+        image: Image::Builtin,
+        ..update.clone()
+    };
+    backend.create(&before).await.unwrap();
+    let error = backend
+        .create(&CageSpec {
+            revision: 2,
+            ..update
+        })
+        .await
+        .unwrap_err();
+    backend.create(&before).await.unwrap();
+    backend.destroy(&before.id).await.unwrap();
+    let words = error.to_string();
+    assert!(matches!(error, CageError::Refused { .. }), "{words}");
+    assert!(
+        words.contains("user 1234") && words.contains("user 65532"),
+        "{words}"
+    );
+}
+
+#[tokio::test]
+async fn a_runtime_that_the_engine_does_not_have_is_refused_with_what_it_has() {
+    let dir = common::directory();
+    let backend = docker(dir.path()).await.with_runtime(Some("kata".to_owned()));
+    let mut wanted = spec(dir.path(), &backend, "kata", "docker:none:1");
+    wanted.image = Image::Builtin;
+    let error = backend.create(&wanted).await.unwrap_err();
+    assert!(matches!(error, CageError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("runc"), "{error}");
+    let backend = docker(dir.path()).await.with_runtime(Some("runc".to_owned()));
+    backend.create(&wanted).await.unwrap();
+    backend.start(&wanted.id).await.unwrap();
+    backend.destroy(&wanted.id).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_private_registry_is_pulled_from_with_the_credentials_of_the_host_and_not_without() {
     let (dir, other) = (common::directory(), common::directory());
     let file = dir.path().join("registries.json");

@@ -118,7 +118,8 @@ pub async fn docker(config: &Config) -> Result<Arc<dyn Backend>, CageError> {
     Ok(Arc::new(
         docker
             .storing_at(config.data.join("runner/docker"))
-            .with_credentials(credentials(config)),
+            .with_credentials(credentials(config))
+            .with_runtime(config.runtime.clone()),
     ))
 }
 

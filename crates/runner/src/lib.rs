@@ -64,6 +64,8 @@ pub struct Config {
     pub claw: PathBuf,
     /// Docker Engine or Podman socket; `None` means the engine's usual one.
     pub docker_host: Option<String>,
+    /// The engine's runtime for the cages, gVisor's or Kata's say; `None` means its usual one.
+    pub runtime: Option<String>,
     /// Leave cages as they are when the runner ends.
     pub keep_cages: bool,
     /// Whether operators may run commands in cages.

@@ -131,16 +131,17 @@ pub(super) fn body(
             ("clawstaff.claw".to_owned(), spec.claw.to_string()),
             (REVISION.to_owned(), spec.revision.to_string()),
             (REFERENCE.to_owned(), reference_of(spec)),
-            (DIGEST.to_owned(), description_digest(spec, &image.name)?),
+            (DIGEST.to_owned(), description_digest(spec, &image.name, dialect)?),
         ])),
         ..ContainerCreateBody::default()
     })
 }
 
 /// Changes with everything that the description is made of: the spec, the image, and this program.
-fn description_digest(spec: &CageSpec, image: &str) -> Result<String, String> {
+fn description_digest(spec: &CageSpec, image: &str, dialect: &Dialect) -> Result<String, String> {
     let mut text = serde_json::to_vec(spec).map_err(|error| error.to_string())?;
     text.extend_from_slice(image.as_bytes());
+    text.extend_from_slice(dialect.runtime.as_deref().unwrap_or_default().as_bytes());
     text.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes());
     Ok(hex::encode(digest(&SHA256, &text)))
 }
@@ -190,6 +191,7 @@ fn host_config(spec: &CageSpec, dialect: &Dialect) -> Result<HostConfig, String>
         dns: texts(&["127.0.0.1"]),
         dns_search: texts(&["."]),
         readonly_rootfs: Some(true),
+        runtime: dialect.runtime.clone(),
         privileged: Some(false),
         cap_drop: texts(&["ALL"]),
         security_opt: Some(security(dialect)),

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bollard::models::SystemVersion;
+use bollard::models::{SystemInfo, SystemVersion};
 
 use crate::seccomp;
 
@@ -24,6 +24,8 @@ pub(super) enum Kind {
 pub(super) struct Dialect {
     /// The system-call filter as the engine takes it.
     pub(super) filter: String,
+    /// What runs the container, if not what the engine usually takes.
+    pub(super) runtime: Option<String>,
     /// Whether it takes a number of files for a tmpfs.
     pub(super) counts_files: bool,
     /// Places that the engine would otherwise make writable.
@@ -46,6 +48,69 @@ impl Kind {
     }
 }
 
+/// Whether the engine has this runtime; if not, what it has and what helps.
+pub(super) fn has_runtime(info: &SystemInfo, runtime: Option<&str>) -> Result<(), String> {
+    let Some(wanted) = runtime else {
+        return Ok(());
+    };
+    let known = runtimes(info);
+    if known.iter().any(|name| name == wanted) {
+        return Ok(());
+    }
+    Err(format!(
+        "the engine has no runtime `{wanted}`, but {}: install it and name it in the engine's own configuration \
+         (`runtimes`), or start the runner without `--runtime`",
+        listed(&known)
+    ))
+}
+
+fn runtimes(info: &SystemInfo) -> Vec<String> {
+    let mut names: Vec<String> = info.runtimes.iter().flat_map(|all| all.keys().cloned()).collect();
+    names.sort();
+    names
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        "names none".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// Whether the engine itself has no more rights than an ordinary user.
+pub(super) fn is_rootless(info: &SystemInfo) -> bool {
+    let options = info.security_options.iter().flatten();
+    options
+        .flat_map(|option| option.split(','))
+        .any(|part| part == "name=rootless" || part == "rootless")
+}
+
+/// Who answers, and what it can run containers with.
+pub(super) fn notes(kind: Kind, info: &SystemInfo, runtime: Option<&str>) -> Vec<(&'static str, String)> {
+    let name = match kind {
+        Kind::Docker => "Docker",
+        Kind::Podman => "Podman",
+    };
+    let rights = if is_rootless(info) { "rootless" } else { "as root" };
+    let cgroups = info
+        .cgroup_version
+        .map_or_else(|| "?".to_owned(), |version| version.to_string());
+    let version = info.server_version.as_deref().unwrap_or("?");
+    let used = runtime.or(info.default_runtime.as_deref()).unwrap_or("?");
+    let lacking = match has_runtime(info, runtime) {
+        Ok(()) => "",
+        Err(_) => ", which it does not have: no cage will start",
+    };
+    vec![
+        ("engine", format!("{name} {version}, {rights}, cgroup v{cgroups}")),
+        (
+            "runtimes",
+            format!("{}; used: {used}{lacking}", listed(&runtimes(info))),
+        ),
+    ]
+}
+
 /// Whether Podman is about to clear up after the container: it then says a word that Docker's API does not have.
 pub(super) fn is_clearing(error: &bollard::errors::Error) -> bool {
     matches!(error, bollard::errors::Error::JsonDataError { message, .. } if message.contains("`stopped`"))
@@ -53,11 +118,12 @@ pub(super) fn is_clearing(error: &bollard::errors::Error) -> bool {
 
 impl Dialect {
     /// Docker takes the text of the filter, Podman the path of a file that has it.
-    pub(super) fn of(kind: Kind, directory: Option<&Path>) -> io::Result<Self> {
+    pub(super) fn of(kind: Kind, directory: Option<&Path>, runtime: Option<String>) -> io::Result<Self> {
         let text = seccomp::docker_profile().map_err(io::Error::other)?;
         Ok(match kind {
             Kind::Docker => Self {
                 filter: text,
+                runtime,
                 counts_files: true,
                 closed: &[],
                 masks_by_option: false,
@@ -65,6 +131,7 @@ impl Dialect {
             },
             Kind::Podman => Self {
                 filter: as_file(directory, &text)?,
+                runtime,
                 counts_files: false,
                 closed: &["/run", "/var/tmp"],
                 masks_by_option: true,
@@ -105,9 +172,33 @@ fn written(directory: &Path, text: &str) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use bollard::models::SystemVersionComponents;
+    use bollard::models::{Runtime, SystemVersionComponents};
 
     use super::*;
+
+    #[test]
+    fn a_runtime_that_the_engine_lacks_is_refused_with_what_it_has() {
+        let info = SystemInfo {
+            runtimes: Some(
+                [
+                    ("runc".to_owned(), Runtime::default()),
+                    ("runsc".to_owned(), Runtime::default()),
+                ]
+                .into(),
+            ),
+            security_options: Some(vec![
+                "name=seccomp,profile=default".to_owned(),
+                "name=rootless".to_owned(),
+            ]),
+            ..SystemInfo::default()
+        };
+        assert_eq!(has_runtime(&info, None), Ok(()));
+        assert_eq!(has_runtime(&info, Some("runsc")), Ok(()));
+        let why = has_runtime(&info, Some("kata")).unwrap_err();
+        assert!(why.contains("`kata`") && why.contains("runc, runsc"), "{why}");
+        assert!(is_rootless(&info) && !is_rootless(&SystemInfo::default()));
+        assert!(notes(Kind::Docker, &info, None)[0].1.contains("rootless"));
+    }
 
     #[test]
     fn podman_is_known_by_its_component_and_gets_the_filter_as_a_file() {
@@ -121,9 +212,9 @@ mod tests {
         assert_eq!(Kind::of(&podman), Kind::Podman);
         assert_eq!(Kind::of(&SystemVersion::default()), Kind::Docker);
         let dir = tempfile::tempdir().unwrap();
-        let path = Dialect::of(Kind::Podman, Some(dir.path())).unwrap().filter;
-        let text = Dialect::of(Kind::Docker, None).unwrap().filter;
+        let path = Dialect::of(Kind::Podman, Some(dir.path()), None).unwrap().filter;
+        let text = Dialect::of(Kind::Docker, None, None).unwrap().filter;
         assert_eq!(fs::read_to_string(path).unwrap(), text);
-        assert!(Dialect::of(Kind::Podman, None).is_err());
+        assert!(Dialect::of(Kind::Podman, None, None).is_err());
     }
 }

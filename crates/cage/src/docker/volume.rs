@@ -12,7 +12,7 @@ use std::{
 use bollard::{models::SystemInfo, query_parameters::RemoveVolumeOptions};
 use rustix::mount::{UnmountFlags, unmount};
 
-use super::{container::volume_name, forgive, tools};
+use super::{container::volume_name, engine::is_rootless, forgive, tools};
 use crate::{
     CAGE_UID,
     capability::Enforcement,
@@ -53,6 +53,14 @@ impl Volumes {
             let why = "an ordinary user cannot mount a file system of a fixed size";
             return Self {
                 enforcement: Enforcement::missing(why, "start the runner as root"),
+                ..Self::of_the_engine()
+            };
+        }
+        if is_rootless(info) {
+            let why = "a rootless engine does not see the file systems that we mount, and shifts users";
+            let remedy = "use an engine that runs as root, or the native back end";
+            return Self {
+                enforcement: Enforcement::missing(why, remedy),
                 ..Self::of_the_engine()
             };
         }
@@ -107,6 +115,12 @@ impl Volumes {
         let bytes = spec.limits.storage.0;
         off_thread(move || make_image(&directory.join("templates"), &place, bytes)).await?;
         self.mount(&spec.id, user).await
+    }
+
+    /// Whose `/data` is, as the cage sees its users; where the engine keeps it, nobody can say.
+    pub(super) fn owner(&self, id: &CageId) -> Option<u32> {
+        let found = fs::symlink_metadata(self.data_of(id)?).ok()?;
+        found.uid().checked_sub(self.first_user)
     }
 
     /// Mounts the cage's storage if it is not mounted.

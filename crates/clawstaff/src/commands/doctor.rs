@@ -29,6 +29,10 @@ pub(crate) struct Args {
     /// Docker Engine or Podman socket
     #[arg(long, value_name = "URL", env = "DOCKER_HOST")]
     docker_host: Option<String>,
+
+    /// The engine's runtime for the cages, such as runsc
+    #[arg(long, value_name = "NAME")]
+    runtime: Option<String>,
 }
 
 /// One line of the table.
@@ -73,6 +77,7 @@ fn config(folder: &Path, args: Args) -> Result<Config, Failure> {
         launcher: program(&programs, "clawstaff-launcher")?,
         claw: program(&programs, "claw")?,
         docker_host: args.docker_host,
+        runtime: args.runtime,
         keep_cages: true,
         exec: false,
     })
@@ -109,7 +114,14 @@ fn backend_rows(part: &'static str, opened: &Opened) -> Vec<Row> {
         .features
         .iter()
         .map(|(feature, enforcement)| row(part, feature_name(*feature).to_owned(), enforcement));
-    limits.chain(features).collect()
+    let notes = backend.notes().into_iter().map(|(what, state)| Row {
+        part,
+        what: what.to_owned(),
+        state: output::tame(&state, 200),
+        why: None,
+        remedy: None,
+    });
+    notes.chain(limits).chain(features).collect()
 }
 
 fn unavailable_remedy(part: &str) -> &'static str {

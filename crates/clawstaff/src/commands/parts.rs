@@ -129,6 +129,10 @@ pub(crate) struct RunnerArgs {
     #[arg(long, value_name = "URL", env = "DOCKER_HOST")]
     docker_host: Option<String>,
 
+    /// The engine's runtime for the cages, such as runsc; with the docker back end only
+    #[arg(long, value_name = "NAME")]
+    runtime: Option<String>,
+
     /// Leave cages as they are when stopping
     #[arg(long)]
     keep_cages: bool,
@@ -186,6 +190,7 @@ pub(crate) fn runner(context: &Context, args: RunnerArgs) -> Result<(), Failure>
         launcher: program(&programs, "clawstaff-launcher")?,
         claw: program(&programs, "claw")?,
         docker_host: args.docker_host,
+        runtime: args.runtime,
         keep_cages: args.keep_cages,
         exec: !args.no_exec,
     };

@@ -76,6 +76,10 @@ pub(crate) struct HostArgs {
     #[arg(long, value_name = "URL", env = "DOCKER_HOST")]
     docker_host: Option<String>,
 
+    /// The engine's runtime for the cages, such as runsc; with the docker back end only
+    #[arg(long, value_name = "NAME")]
+    runtime: Option<String>,
+
     /// PEM file with further certificate authorities to trust for tools and models
     #[arg(long, value_name = "FILE", value_parser = absolute)]
     extra_ca: Option<PathBuf>,
@@ -276,6 +280,9 @@ fn on_host(
     let mut runner: Vec<(&str, OsString)> = vec![("--cage", args.cage.clone().into())];
     if let Some(host) = &args.docker_host {
         runner.push(("--docker-host", host.into()));
+    }
+    if let Some(runtime) = &args.runtime {
+        runner.push(("--runtime", runtime.into()));
     }
     if args.keep_cages {
         runner.push(("--keep-cages", OsString::new()));

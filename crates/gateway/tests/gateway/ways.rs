@@ -60,14 +60,31 @@ impl<'a> Names<'a> {
 
 const PATH: &str = "/api/chat.postMessage";
 
+/// As it stands in an address: an IPv6 literal has brackets there, and none where a shim names it.
+fn in_url(name: &str) -> String {
+    if name.parse::<std::net::Ipv6Addr>().is_ok() {
+        format!("[{name}]")
+    } else {
+        name.to_owned()
+    }
+}
+
 fn request(names: &Names<'_>, channel: &str) -> Request<Full<bytes::Bytes>> {
-    post(names.said, PATH, &json!({ "channel": channel, "text": "x" }))
+    post(
+        &in_url(names.said),
+        PATH,
+        &json!({ "channel": channel, "text": "x" }),
+    )
 }
 
 /// Sends it; a tunnel that is refused is the answer.
 async fn send(world: &World, way: Way, names: &Names<'_>, channel: &str) -> StatusCode {
     let mut request = request(names, channel);
-    let absolute = |scheme: &str| format!("{scheme}://{}{PATH}", names.dialled).parse().unwrap();
+    let absolute = |scheme: &str| {
+        format!("{scheme}://{}{PATH}", in_url(names.dialled))
+            .parse()
+            .unwrap()
+    };
     let read = match way {
         Way::Http => {
             let opening = format!("name {} 80", names.dialled);
@@ -87,14 +104,14 @@ async fn send(world: &World, way: Way, names: &Names<'_>, channel: &str) -> Stat
             *request.uri_mut() = absolute("https");
             world.send("proxy", request).await
         }
-        Way::Tunnel => match tunnel(world, &format!("{}:443", names.dialled)).await {
+        Way::Tunnel => match tunnel(world, &format!("{}:443", in_url(names.dialled))).await {
             Ok(conn) => {
                 let stream = tls(world, conn, names.sni, b"http/1.1").await;
                 Client::over(stream).await.send(request).await
             }
             Err(head) => return status(&head),
         },
-        Way::PlainTunnel => match tunnel(world, &format!("{}:80", names.dialled)).await {
+        Way::PlainTunnel => match tunnel(world, &format!("{}:80", in_url(names.dialled))).await {
             Ok(conn) => Client::over(conn).await.send(request).await,
             Err(head) => return status(&head),
         },
@@ -113,7 +130,7 @@ async fn over_http2(world: &World, names: &Names<'_>, channel: &str) -> StatusCo
     tokio::spawn(connection);
     let (mut parts, body) = request(names, channel).into_parts();
     parts.headers.remove("host");
-    parts.uri = format!("https://{}{PATH}", names.said).parse().unwrap();
+    parts.uri = format!("https://{}{PATH}", in_url(names.said)).parse().unwrap();
     let answer = sender.send_request(Request::from_parts(parts, body)).await;
     answer.unwrap().status()
 }
@@ -137,6 +154,10 @@ async fn every_way_to_a_host_has_the_same_verdict() {
             ("slack.com", "C2", StatusCode::FORBIDDEN),
             ("evil.example", "C1", StatusCode::FORBIDDEN),
             ("169.254.169.254", "C1", StatusCode::FORBIDDEN),
+            ("2001:db8::1", "C1", StatusCode::FORBIDDEN),
+            ("::1", "C1", StatusCode::FORBIDDEN),
+            ("fd00:ec2::254", "C1", StatusCode::FORBIDDEN),
+            ("::ffff:169.254.169.254", "C1", StatusCode::FORBIDDEN),
         ] {
             // A tunnel leads to 443 alone: to port 80 one needs none.
             let closed = matches!(way, Way::PlainTunnel);
@@ -191,6 +212,26 @@ async fn a_way_on_which_names_disagree_leads_nowhere() {
             dialled: good,
             sni: good,
             said: "127.0.0.1",
+        },
+        Names {
+            dialled: good,
+            sni: good,
+            said: "::1",
+        },
+        Names {
+            dialled: good,
+            sni: good,
+            said: "::ffff:127.0.0.1",
+        },
+        Names {
+            dialled: "2001:db8::1",
+            sni: "2001:db8::1",
+            said: good,
+        },
+        Names {
+            dialled: "::ffff:127.0.0.1",
+            sni: good,
+            said: good,
         },
     ];
     for way in WAYS {

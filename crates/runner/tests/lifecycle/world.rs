@@ -133,6 +133,7 @@ impl World {
             launcher: PathBuf::new(),
             claw: PathBuf::new(),
             docker_host: None,
+            runtime: None,
             keep_cages,
             exec,
         };
