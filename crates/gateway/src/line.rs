@@ -126,7 +126,7 @@ where
     };
     let sent = match link.connector.protocol() {
         Protocol::Http | Protocol::Git => gateway.upstream.send(credentialed, &gateway.waits).await,
-        Protocol::Mcp => mcp::send(gateway, &link, &who.claw, credentialed).await,
+        Protocol::Mcp => mcp::send(gateway, &link, (&who.claw, &ask.route.talk()), credentialed).await,
     };
     match sent {
         Ok(answered) => Box::pin(settling.answered(answered)).await,

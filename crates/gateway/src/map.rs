@@ -15,6 +15,7 @@ use crate::{
     commit::Commitment,
     content::framed,
     decide::Question,
+    mcp::Talk,
     parse::Request,
     record::Who,
     state::{Link, State},
@@ -79,6 +80,38 @@ pub enum Route {
     Public(Arc<Link>),
     /// It was built from a tool's arguments; the path is relative to the API's address.
     Relative(Arc<Link>),
+    /// It is a message to an MCP server in one of the Claw's conversations with it.
+    #[expect(private_interfaces, reason = "made and read in this crate alone")]
+    Server(Box<Within>),
+}
+
+/// What the gateway knows of a message to an MCP server beside the message itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Within {
+    /// The connection.
+    pub(crate) link: Arc<Link>,
+    /// On behalf of which client of the Claw.
+    pub(crate) talk: Talk,
+    /// The action that it is part of, when it is no call by itself: an answer to what the server asked in between, a
+    /// stream that stays open.
+    pub(crate) of: Option<Arc<Mapped>>,
+}
+
+impl Route {
+    /// On behalf of which client of the Claw a message goes to an MCP server.
+    pub(crate) fn talk(&self) -> Talk {
+        match self {
+            Self::Server(within) => within.talk.clone(),
+            Self::ByHost | Self::Public(_) | Self::Relative(_) => Talk::default(),
+        }
+    }
+
+    fn part_of(&self) -> Option<Arc<Mapped>> {
+        match self {
+            Self::Server(within) => within.of.clone(),
+            Self::ByHost | Self::Public(_) | Self::Relative(_) => None,
+        }
+    }
 }
 
 /// Why a request is no call.
@@ -127,6 +160,7 @@ pub(crate) fn call(
 ) -> Result<Call, MapError> {
     let (link, relative) = match route {
         Route::Relative(link) => (Arc::clone(link), Some(request.path.clone())),
+        Route::Server(within) => (Arc::clone(&within.link), Some(request.path.clone())),
         Route::Public(link) => (Arc::clone(link), below(&request.path, link.public.path())),
         Route::ByHost => {
             let link = by_host(state, claw, keys.placeholders, &request, now)?;
@@ -149,7 +183,10 @@ pub(crate) fn call(
         content_type: request.content_type.as_deref(),
         body: &request.body,
     };
-    let mapped = link.connector.recognise(&view).map_err(unknown)?;
+    let mapped = match route.part_of() {
+        Some(mapped) => mapped,
+        None => Arc::new(link.connector.recognise(&view).map_err(unknown)?),
+    };
     Ok(assemble(keys.subject, link, mapped, path, request))
 }
 
@@ -162,7 +199,7 @@ pub(crate) struct Keys<'a> {
     pub(crate) subject: &'a Commitment,
 }
 
-fn assemble(key: &Commitment, link: Arc<Link>, mapped: Mapped, path: String, request: Request) -> Call {
+fn assemble(key: &Commitment, link: Arc<Link>, mapped: Arc<Mapped>, path: String, request: Request) -> Call {
     let path_and_query = match (&request.query, link.connector.protocol()) {
         (Some(query), _) => format!("{path}?{query}"),
         // The server's address is its one path; nothing is below it.
@@ -171,7 +208,7 @@ fn assemble(key: &Commitment, link: Arc<Link>, mapped: Mapped, path: String, req
     };
     let mut call = Call {
         link,
-        mapped: Arc::new(mapped),
+        mapped,
         method: request.method,
         path_and_query,
         content_type: request.content_type,

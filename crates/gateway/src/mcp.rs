@@ -5,13 +5,16 @@
 //! walks the same line as any HTTP request. What MCP servers outside offer is served beside them ([`foreign`]),
 //! whichever of the revisions these speak.
 
+mod conversation;
 pub(crate) mod definition;
 mod direct;
+mod exchange;
 mod foreign;
 mod reading;
 pub(crate) mod servers;
 pub(crate) mod survey;
 mod tools;
+mod updates;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -26,7 +29,7 @@ use rmcp::transport::streamable_http_server::{
 use tokio_util::sync::CancellationToken;
 
 use self::tools::Tools;
-pub(crate) use self::{servers::Servers, wire::send};
+pub(crate) use self::{conversation::Talk, servers::Servers, wire::send};
 use crate::{
     body::{self, Body},
     parse::MAX_BODY,
@@ -57,14 +60,15 @@ impl Mcp {
     pub(crate) fn new(gateway: &Arc<Gateway>, claw: &ClawName, stop: CancellationToken) -> Self {
         let tools = Tools::new(Arc::clone(gateway), claw.clone());
         let sessions = Arc::new(LocalSessionManager::default());
-        // The Host says nothing here: the socket belongs to one cage and no browser reaches it.
+        // The cage may run a browser, and a page in it must not reach the tools by a name of its own.
         let config = StreamableHttpServerConfig::default()
-            .disable_allowed_hosts()
+            .with_allowed_origins(["http://127.0.0.1:*", "http://localhost:*", "http://[::1]:*"])
             .with_json_response(true)
             .with_max_request_body_bytes(MAX_BODY)
             .with_cancellation_token(stop);
         let offered = tools.clone();
-        let service = StreamableHttpService::new(move || Ok(offered.clone()), Arc::clone(&sessions), config);
+        let service =
+            StreamableHttpService::new(move || Ok(offered.for_another()), Arc::clone(&sessions), config);
         Self {
             tools,
             service,

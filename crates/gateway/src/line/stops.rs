@@ -57,6 +57,7 @@ pub(super) fn unparsed(who: &Who, via: &Via, route: &Route, error: &ParseError) 
     );
     match route {
         Route::Public(link) | Route::Relative(link) => event.connection = Some(link.name().clone()),
+        Route::Server(within) => event.connection = Some(within.link.name().clone()),
         Route::ByHost => {}
     }
     if let Via::Name { host, .. } = via {

@@ -96,9 +96,17 @@ fn name_in(headers: &HeaderMap) -> Option<&HeaderValue> {
             .as_bytes()
             .iter()
             .all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+        && is_here(once(headers, header::HOST.as_str())?)
         && once(headers, header::CONTENT_TYPE.as_str())? == "application/json"
         && accepts_both(once(headers, header::ACCEPT.as_str())?);
     fits.then_some(name)
+}
+
+/// Whether a host is the cage itself, by an address; a name that leads here is looked at by rmcp.
+fn is_here(host: &HeaderValue) -> bool {
+    let host = host.to_str().unwrap_or_default();
+    let (name, port) = host.split_once(':').unwrap_or((host, "0"));
+    matches!(name, "127.0.0.1" | "localhost") && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn once<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderValue> {
@@ -146,6 +154,7 @@ mod tests {
 
     fn headers() -> Vec<(&'static str, &'static str)> {
         vec![
+            ("host", "127.0.0.1:7070"),
             ("content-type", "application/json"),
             ("accept", "application/json, text/event-stream"),
             ("mcp-protocol-version", "2026-07-28"),
@@ -176,7 +185,7 @@ mod tests {
     fn whatever_is_not_exactly_that_is_left_to_the_whole_protocol() {
         let body = usual().to_string();
         assert!(!is_direct(Method::GET, &headers(), &body));
-        for (at, _) in headers().iter().enumerate().take(5) {
+        for (at, _) in headers().iter().enumerate().take(6) {
             let mut fewer = headers();
             let (name, _) = fewer.remove(at);
             assert!(!is_direct(Method::POST, &fewer, &body), "without {name}");

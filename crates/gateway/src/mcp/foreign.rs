@@ -5,32 +5,23 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use clawstaff_connectors::{MCP, Protocol};
 use clawstaff_policy::Verdict;
 use clawstaff_types::{Access, ActionId, ClawName, Decision, Digest, EventKind, ResourceRef};
-use http::{Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http::StatusCode;
 use jiff::Timestamp;
-use rmcp::{
-    ErrorData, RoleServer,
-    model::{ProgressNotificationParam, ProgressToken, Tool},
-    service::RequestContext,
-};
+use rmcp::{ErrorData, model::Tool};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
+    conversation::Conversation,
     definition::Definition,
     servers::{Offer, Standing},
-    survey,
-    wire::{self, Era, Events},
+    survey, wire,
 };
 use crate::{
-    body::Body,
-    line::{self, Ask},
-    map::Route,
-    parse::{MAX_BODY, Via},
+    line,
     problem::Refusal,
     record::{Stop, Who},
     shared::Gateway,
@@ -138,10 +129,11 @@ fn server(state: &State, link: Arc<Link>, offer: Arc<Offer>, taken: &impl Fn(&st
 }
 
 /// One Claw's view of them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) gateway: &'a Arc<Gateway>,
     pub(super) claw: &'a ClawName,
+    pub(super) conversation: &'a Conversation,
 }
 
 impl View<'_> {
@@ -218,54 +210,6 @@ impl View<'_> {
         };
         line::told(self.gateway, &who, stop).await
     }
-
-    /// Sends `method` with `params` to the server, for what is named `name`, and waits for its result.
-    ///
-    /// # Errors
-    /// See [`Fault`].
-    pub(super) async fn ask(
-        &self,
-        server: &Server,
-        method: &'static str,
-        mut params: Value,
-        name: &str,
-        context: &RequestContext<RoleServer>,
-    ) -> Result<Value, Fault> {
-        let progress = context.meta.get_progress_token();
-        wire::set(
-            &mut params,
-            "_meta",
-            meta(server.offer.era, progress.is_some(), context),
-        );
-        let request =
-            request(server.offer.era, method, &params, name).map_err(|_| Fault::Error(unsayable()))?;
-        let ask = Ask {
-            claw: self.claw.clone(),
-            via: Via::Door,
-            route: Route::Relative(Arc::clone(&server.link)),
-            request,
-            max_body: MAX_BODY,
-        };
-        let response = line::walk(self.gateway, ask).await.map_err(Fault::Refused)?;
-        let answer = read(response, progress, context).await.ok_or_else(|| {
-            Fault::Error(ErrorData::internal_error(
-                "the server's answer broke off or is none; the call may have taken effect",
-                None,
-            ))
-        })?;
-        match answer {
-            Value::Object(mut members) => match (members.remove("result"), members.remove("error")) {
-                (Some(result), None) => Ok(result),
-                (_, Some(error)) => Err(Fault::Error(typed(error).unwrap_or_else(no_answer))),
-                (None, None) => Err(Fault::Error(no_answer())),
-            },
-            _ => Err(Fault::Error(no_answer())),
-        }
-    }
-}
-
-fn unsayable() -> ErrorData {
-    ErrorData::invalid_params("the request cannot be sent to its server", None)
 }
 
 pub(super) fn no_answer() -> ErrorData {
@@ -280,82 +224,4 @@ pub(super) fn is_incomplete(result: &Value) -> bool {
 /// A value as one of the protocol's types.
 pub(super) fn typed<T: DeserializeOwned>(value: Value) -> Option<T> {
     serde_json::from_value(value).ok()
-}
-
-/// What a server is told beside the call. Of what the client can do only what it may be asked for in an answer.
-fn meta(era: Era, progress: bool, context: &RequestContext<RoleServer>) -> Value {
-    let mut meta = match era {
-        Era::Sessions => json!({}),
-        Era::Stateless => {
-            let mut can = context
-                .client_capabilities()
-                .and_then(|can| serde_json::to_value(can).ok())
-                .unwrap_or_else(|| json!({}));
-            if let Value::Object(can) = &mut can {
-                can.retain(|name, _| matches!(name.as_str(), "elicitation" | "sampling" | "roots"));
-            }
-            wire::meta(can)
-        }
-    };
-    if progress {
-        wire::set(&mut meta, "progressToken", "call");
-    }
-    meta
-}
-
-fn request(
-    era: Era,
-    method: &str,
-    params: &Value,
-    name: &str,
-) -> Result<http::Request<Full<Bytes>>, http::Error> {
-    let body = wire::message(method, params);
-    let mut request = http::Request::builder()
-        .method(http::Method::POST)
-        .uri("/")
-        .body(Full::from(body))?;
-    *request.headers_mut() = wire::headers(era, method, Some(name));
-    Ok(request)
-}
-
-/// The answer to a request, its progress passed on as it comes.
-async fn read(
-    response: Response<Body>,
-    progress: Option<ProgressToken>,
-    context: &RequestContext<RoleServer>,
-) -> Option<Value> {
-    let streamed = response
-        .headers()
-        .get(http::header::CONTENT_TYPE)
-        .is_some_and(|media_type| media_type.as_bytes().starts_with(b"text/event-stream"));
-    let mut body = response.into_body();
-    if !streamed {
-        return wire::last_answer(&body.collect().await.ok()?.to_bytes());
-    }
-    let mut events = Events::default();
-    let mut found = None;
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.ok()?.into_data() else {
-            continue;
-        };
-        for message in events.piece(&data) {
-            if wire::is_answer(&message) {
-                found = Some(message);
-            } else {
-                pass_on(&message, progress.as_ref(), context).await;
-            }
-        }
-    }
-    found
-}
-
-async fn pass_on(message: &Value, progress: Option<&ProgressToken>, context: &RequestContext<RoleServer>) {
-    let is_progress = message.get("method").and_then(Value::as_str) == Some("notifications/progress");
-    let (true, Some(token), Some(params)) = (is_progress, progress, message.get("params")) else {
-        return;
-    };
-    if let Some(mut params) = typed::<ProgressNotificationParam>(params.clone()) {
-        params.progress_token = token.clone();
-        let _nobody_listens = context.peer.notify_progress(params).await;
-    }
 }

@@ -3,19 +3,24 @@
 //! A prompt or resource that may not be read is answered like one that does not exist; that it was tried is on
 //! record.
 
+use std::sync::Arc;
+
 use rmcp::{
     ErrorData, RoleServer,
     model::{
         CompleteRequestParams, CompleteResult, GetPromptRequestParams, GetPromptResponse, Prompt,
         ReadResourceRequestParams, ReadResourceResponse, Reference, Resource, ResourceTemplate,
     },
-    service::RequestContext,
+    service::{RequestContext, SubscriptionContext},
 };
 use serde_json::{Value, json};
 
 use super::{
+    conversation::Conversation,
+    exchange::Question,
     foreign::{Fault, Server, View, is_incomplete, no_answer, typed},
-    wire,
+    updates::{self, Listener},
+    wire::{self, Era},
 };
 
 type Context = RequestContext<RoleServer>;
@@ -80,7 +85,10 @@ pub(super) async fn read(
     let server = holder(view, servers, &uri).ok_or_else(|| no_resource(&uri))?;
     let mut params = json!({ "uri": uri });
     retry(&mut params, &json!(request));
-    match view.ask(server, "resources/read", params, &uri, context).await {
+    match view
+        .ask(server, about("resources/read", params, Some(&uri)), context)
+        .await
+    {
         Ok(result) if is_incomplete(&result) => typed(result)
             .map(ReadResourceResponse::InputRequired)
             .ok_or_else(no_answer),
@@ -119,7 +127,10 @@ pub(super) async fn prompt(
     let arguments = request.arguments.clone().unwrap_or_default();
     let mut params = json!({ "name": name, "arguments": arguments });
     retry(&mut params, &json!(request));
-    match view.ask(server, "prompts/get", params, name, context).await {
+    match view
+        .ask(server, about("prompts/get", params, Some(name)), context)
+        .await
+    {
         Ok(result) if is_incomplete(&result) => typed(result)
             .map(GetPromptResponse::InputRequired)
             .ok_or_else(no_answer),
@@ -170,10 +181,121 @@ pub(super) async fn complete(
     let server =
         server.ok_or_else(|| ErrorData::invalid_params("nothing of that name can be completed", None))?;
     let unknown = || ErrorData::invalid_params("nothing of that name can be completed", None);
-    match view.ask(server, "completion/complete", params, "", context).await {
+    match view
+        .ask(server, about("completion/complete", params, None), context)
+        .await
+    {
         Ok(result) => typed(result).ok_or_else(no_answer),
         Err(fault) => Err(told(fault, unknown)),
     }
+}
+
+const fn about<'a>(method: &'static str, params: Value, name: Option<&'a str>) -> Question<'a> {
+    Question {
+        method,
+        params,
+        name,
+        tool: None,
+    }
+}
+
+/// Subscribes to a resource. Its changes are told from now on, until the client does not want that any more.
+pub(super) async fn subscribe(
+    view: View<'_>,
+    servers: &[Server],
+    uri: String,
+    context: &Context,
+) -> Result<(), ErrorData> {
+    let server = holder(view, servers, &uri).filter(|server| view.may_read(server, "resource", &uri));
+    let server = server.ok_or_else(|| no_resource(&uri))?.clone();
+    if server.offer.era == Era::Sessions {
+        let question = about("resources/subscribe", json!({ "uri": uri }), Some(&uri));
+        let taken = view.ask(&server, question, context).await;
+        taken.map_err(|fault| told(fault, || no_resource(&uri)))?;
+    }
+    let ended = view.conversation.subscribe(&uri).ok_or_else(|| {
+        ErrorData::invalid_request("8 resources at most can be subscribed to at a time", None)
+    })?;
+    let (talk, peer) = (
+        view.conversation.talk(&server.link, context),
+        context.peer.clone(),
+    );
+    let updates = view.conversation.updates(&server.link);
+    let (gateway, claw) = (Arc::clone(view.gateway), view.claw.clone());
+    let listening = async move {
+        // What is listened to here has no part in what the client says later.
+        let conversation = Conversation::new(Arc::clone(&gateway), claw.clone());
+        let view = View {
+            gateway: &gateway,
+            claw: &claw,
+            conversation: &conversation,
+        };
+        let listener = Listener::Session(peer);
+        match server.offer.era {
+            Era::Sessions => updates::hear(view, &server, &uri, updates, listener).await,
+            Era::Stateless => {
+                if let Ok(stream) = updates::open(view, &server, talk, &uri).await {
+                    updates::follow(view, &server, &uri, stream, listener).await;
+                }
+            }
+        }
+    };
+    tokio::spawn(async move {
+        tokio::select! {
+            () = listening => {}
+            () = ended.cancelled() => {}
+        }
+    });
+    Ok(())
+}
+
+/// Ends a subscription.
+pub(super) async fn unsubscribe(
+    view: View<'_>,
+    servers: &[Server],
+    uri: String,
+    context: &Context,
+) -> Result<(), ErrorData> {
+    view.conversation.unsubscribe(&uri);
+    let server = holder(view, servers, &uri).filter(|server| view.may_read(server, "resource", &uri));
+    let server = server.ok_or_else(|| no_resource(&uri))?;
+    if server.offer.era == Era::Sessions {
+        let question = about("resources/unsubscribe", json!({ "uri": uri }), Some(&uri));
+        let taken = view.ask(server, question, context).await;
+        taken.map_err(|fault| told(fault, || no_resource(&uri)))?;
+    }
+    Ok(())
+}
+
+/// Whether the Claw may listen to changes of a resource, on the server that holds it.
+pub(super) fn may_listen(view: View<'_>, servers: &[Server], uri: &str) -> bool {
+    holder(view, servers, uri).is_some_and(|server| view.may_read(server, "resource", uri))
+}
+
+/// Tells of changes of a resource until its server ends that or the future is dropped.
+pub(super) async fn listen(
+    view: View<'_>,
+    servers: &[Server],
+    uri: &str,
+    context: &SubscriptionContext,
+) -> Result<(), ErrorData> {
+    let request = context.request_context();
+    let server = holder(view, servers, uri).ok_or_else(|| no_resource(uri))?;
+    let refused = |fault| told(fault, || no_resource(uri));
+    let listener = Listener::Stream(context.sink().clone());
+    match server.offer.era {
+        Era::Sessions => {
+            let updates = view.conversation.updates(&server.link);
+            view.subscribed(server, uri).await.map_err(refused)?;
+            updates::hear(view, server, uri, updates, listener).await;
+        }
+        Era::Stateless => {
+            let talk = view.conversation.talk(&server.link, request);
+            let stream = updates::open(view, server, talk, uri).await.map_err(refused)?;
+            updates::follow(view, server, uri, stream, listener).await;
+        }
+    }
+    Ok(())
 }
 
 /// What a client answers to a server that wanted more input before.

@@ -16,8 +16,9 @@ use clawstaff_types::{ClawName, ConnectionName, Digest, MemberId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio_util::sync::DropGuard;
 
-use super::{definition::Definition, wire::Era};
+use super::{conversation::Talk, definition::Definition, wire::Era};
 use crate::{
     inbox::{read_bounded, replace},
     state::Link,
@@ -87,13 +88,23 @@ pub(crate) struct Session {
     /// Absent where the server keeps none.
     pub(crate) id: Option<http::HeaderValue>,
     pub(crate) version: http::HeaderValue,
+    /// Whether the server can be told what to log.
+    pub(super) logs: bool,
+    /// What it was told.
+    pub(super) level: Option<String>,
+    /// Its own stream, open as long as this is kept.
+    pub(super) stream: Option<Arc<DropGuard>>,
 }
+
+/// Whose session it is: a Claw's, in one of its conversations.
+pub(super) type Whose<'a> = (&'a ClawName, &'a Talk);
 
 #[derive(Debug, Default)]
 struct Known {
     offers: HashMap<ConnectionName, (String, Arc<Offer>)>,
     pins: HashMap<ConnectionName, Pins>,
-    sessions: HashMap<(ConnectionName, ClawName), Session>,
+    /// By connection, Claw and conversation.
+    sessions: HashMap<(ConnectionName, ClawName, u64), Session>,
     asking: HashMap<ConnectionName, Arc<tokio::sync::Mutex<()>>>,
     /// Definitions that were told to be held already.
     told: HashMap<(ConnectionName, String), Digest>,
@@ -211,25 +222,29 @@ impl Servers {
         self.known().told.insert(told, tool.digest) != Some(tool.digest)
     }
 
-    pub(super) fn session(&self, link: &Link, claw: &ClawName) -> Option<Session> {
-        self.known()
-            .sessions
-            .get(&(link.name().clone(), claw.clone()))
-            .cloned()
+    pub(super) fn session(&self, link: &Link, (claw, talk): Whose<'_>) -> Option<Session> {
+        let whose = (link.name().clone(), claw.clone(), talk.number);
+        self.known().sessions.get(&whose).cloned()
     }
 
-    pub(super) fn keep_session(&self, link: &Link, claw: &ClawName, session: Session) {
-        self.known()
-            .sessions
-            .insert((link.name().clone(), claw.clone()), session);
+    pub(super) fn keep_session(&self, link: &Link, (claw, talk): Whose<'_>, session: Session) {
+        let whose = (link.name().clone(), claw.clone(), talk.number);
+        self.known().sessions.insert(whose, session);
     }
 
-    pub(super) fn drop_session(&self, link: &Link, claw: &ClawName) {
-        self.known().sessions.remove(&(link.name().clone(), claw.clone()));
+    pub(super) fn drop_session(&self, link: &Link, (claw, talk): Whose<'_>) {
+        let whose = (link.name().clone(), claw.clone(), talk.number);
+        self.known().sessions.remove(&whose);
+    }
+
+    /// Forgets the sessions of a conversation that is over; their servers forget them by themselves.
+    pub(super) fn part(&self, claw: &ClawName, number: u64) {
+        let of_it = |(_, whose, theirs): &(ConnectionName, ClawName, u64)| whose == claw && *theirs == number;
+        self.known().sessions.retain(|key, _| !of_it(key));
     }
 
     /// Forgets the sessions of a Claw that is gone.
     pub(crate) fn forget(&self, claw: &ClawName) {
-        self.known().sessions.retain(|(_, whose), _| whose != claw);
+        self.known().sessions.retain(|(_, whose, _), _| whose != claw);
     }
 }

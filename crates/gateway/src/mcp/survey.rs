@@ -231,7 +231,7 @@ impl Talk<'_> {
         }
         self.era = Era::Sessions;
         let headers = self.headers("initialize");
-        let (session, capabilities) = self.line.handshake(&headers).await?;
+        let (session, capabilities) = self.line.handshake(&headers, &serde_json::Map::new()).await?;
         self.session = Some(session);
         Ok(capabilities)
     }

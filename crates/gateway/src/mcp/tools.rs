@@ -1,5 +1,7 @@
 //! The tools of one Claw: exactly its granted actions. Anything else is unknown to it.
 
+#![expect(deprecated, reason = "clients of 2025-11-25 still say what servers shall log")]
+
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
@@ -14,15 +16,18 @@ use rmcp::{
         ContentBlock, GetPromptRequestParams, GetPromptResponse, Implementation, JsonObject,
         ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
         PaginatedRequestParams, PromptsCapability, ProtocolVersion, ReadResourceRequestParams,
-        ReadResourceResponse, ResourcesCapability, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
+        ReadResourceResponse, ResourcesCapability, ServerCapabilities, ServerConfig, SetLevelRequestParams,
+        SubscribeRequestParams, SubscriptionFilter, Tool, ToolAnnotations, UnsubscribeRequestParams,
     },
-    service::RequestContext,
+    service::{RequestContext, SubscriptionContext},
 };
 
 use serde_json::json;
 
 use super::{
+    conversation::Conversation,
     definition::Definition,
+    exchange::Question,
     foreign::{self, Fault, Server, View, typed},
     reading, wire,
 };
@@ -39,23 +44,44 @@ use crate::{
     toolbox::Offered,
 };
 
+/// Resources whose changes are told on one stream.
+const MAX_LISTENED: usize = 8;
+
 /// Serves one Claw.
 #[derive(Clone)]
 pub(super) struct Tools {
     gateway: Arc<Gateway>,
     claw: ClawName,
+    conversation: Arc<Conversation>,
 }
 
 impl Tools {
-    pub(super) const fn new(gateway: Arc<Gateway>, claw: ClawName) -> Self {
-        Self { gateway, claw }
+    pub(super) fn new(gateway: Arc<Gateway>, claw: ClawName) -> Self {
+        let conversation = Conversation::new(Arc::clone(&gateway), claw.clone());
+        Self {
+            gateway,
+            claw,
+            conversation: Arc::new(conversation),
+        }
     }
 
-    const fn view(&self) -> View<'_> {
+    /// The same, for another client.
+    pub(super) fn for_another(&self) -> Self {
+        Self::new(Arc::clone(&self.gateway), self.claw.clone())
+    }
+
+    fn view(&self) -> View<'_> {
         View {
             gateway: &self.gateway,
             claw: &self.claw,
+            conversation: &self.conversation,
         }
+    }
+
+    /// The servers as they were last seen.
+    fn last_seen(&self) -> Vec<Server> {
+        let state = self.gateway.state.load_full();
+        foreign::last_seen(&self.gateway, &self.claw, |name| is_taken(&state, name))
     }
 
     /// The MCP servers outside that the Claw holds a grant on.
@@ -116,7 +142,13 @@ impl Tools {
         if let Some(state) = params.request_state {
             wire::set(&mut asked, "requestState", state);
         }
-        match view.ask(server, "tools/call", asked, &tool.name, context).await {
+        let question = Question {
+            method: "tools/call",
+            params: asked,
+            name: Some(&tool.name),
+            tool: Some(tool),
+        };
+        match view.ask(server, question, context).await {
             Ok(result) if foreign::is_incomplete(&result) => typed(result)
                 .map(CallToolResponse::InputRequired)
                 .ok_or_else(foreign::no_answer),
@@ -257,7 +289,10 @@ impl ServerHandler for Tools {
     fn get_info(&self) -> ServerConfig {
         let mut capabilities = ServerCapabilities::builder().enable_tools().build();
         if foreign::any(&self.gateway.state.load(), &self.claw) {
-            capabilities.resources = Some(ResourcesCapability::default());
+            let mut resources = ResourcesCapability::default();
+            resources.subscribe = Some(true);
+            capabilities.resources = Some(resources);
+            capabilities.logging = Some(JsonObject::new());
             capabilities.prompts = Some(PromptsCapability::default());
             capabilities.completions = Some(JsonObject::new());
         }
@@ -351,12 +386,66 @@ impl ServerHandler for Tools {
         Box::pin(reading::complete(self.view(), &servers, request, &context)).await
     }
 
+    async fn set_level(
+        &self,
+        request: SetLevelRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        if let Ok(serde_json::Value::String(level)) = serde_json::to_value(request.level) {
+            self.conversation.set_level(level);
+        }
+        Ok(())
+    }
+
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let servers = self.servers().await;
+        Box::pin(reading::subscribe(self.view(), &servers, request.uri, &context)).await
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let servers = self.servers().await;
+        Box::pin(reading::unsubscribe(self.view(), &servers, request.uri, &context)).await
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        let (view, servers) = (self.view(), self.last_seen());
+        let mut accepted = SubscriptionFilter::default();
+        accepted.resource_subscriptions = requested.resource_subscriptions.as_ref().map(|uris| {
+            let heard = uris.iter().filter(|uri| reading::may_listen(view, &servers, uri));
+            heard.take(MAX_LISTENED).cloned().collect()
+        });
+        Some(accepted)
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let servers = self.servers().await;
+        let uris = context.accepted().resource_subscriptions.iter().flatten();
+        let all: Vec<_> = uris
+            .map(|uri| reading::listen(self.view(), &servers, uri, &context))
+            .collect();
+        if all.is_empty() {
+            context.cancelled().await;
+            return Ok(());
+        }
+        tokio::select! {
+            ends = futures_util::future::try_join_all(all) => ends.map(drop),
+            () = context.cancelled() => Ok(()),
+        }
+    }
+
     fn get_tool(&self, name: &str) -> Option<Tool> {
         let state = self.gateway.state.load_full();
         let own = offered_as(&state, &self.claw, name);
         own.map(|offered| as_tool(&offered)).or_else(|| {
-            let servers = foreign::last_seen(&self.gateway, &self.claw, |name| is_taken(&state, name));
-            let view = self.view();
+            let (servers, view) = (self.last_seen(), self.view());
             servers.iter().find_map(|server| {
                 let tool = server.tool(name).filter(|tool| view.offers(server, tool))?;
                 server.shown(tool)

@@ -3,20 +3,32 @@
 //! A request is put together once, is what policy judges, and goes out as it is. To a server that keeps sessions
 //! the one thing changed is the number of the request, which has to be another each time; it means nothing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use clawstaff_types::ClawName;
+use clawstaff_types::Secret;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::servers::Session;
+use super::{
+    conversation::Heard,
+    servers::{Session, Whose},
+};
 use crate::{
     body,
     forward::{Answered, ForwardError},
     inject::Credentialed,
+    mask::Mask,
     shared::Gateway,
     state::Link,
 };
@@ -30,6 +42,11 @@ pub(super) const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 pub(super) const NAME: HeaderName = HeaderName::from_static("mcp-name");
 /// Bytes of an answer that is not a call's.
 const MAX_ANSWER: usize = 8 << 20;
+/// Bytes of a message on a session's own stream, and the wait for it to be opened.
+const MAX_HEARD: usize = 256 << 10;
+const STREAM_WAIT: Duration = Duration::from_secs(5);
+/// Objects within objects in the arguments of a tool, as far as headers repeat them.
+const MAX_DEPTH: usize = 16;
 /// How every request begins that we put together.
 const HEAD: &str = r#"{"jsonrpc":"2.0","id":0,"#;
 
@@ -59,12 +76,58 @@ pub(super) fn headers(era: Era, method: &str, name: Option<&str>) -> HeaderMap {
         headers.insert(VERSION, HeaderValue::from_static(STATELESS));
         let named = [(METHOD, Some(method)), (NAME, name)];
         for (header, value) in named {
-            if let Some(Ok(value)) = value.map(HeaderValue::from_str) {
+            if let Some(Ok(value)) = value.map(|value| HeaderValue::from_str(&sayable(value))) {
                 headers.insert(header, value);
             }
         }
     }
     headers
+}
+
+/// A text as the value of a header: by itself if it survives there, else in base64 as MCP 2026-07-28 says.
+fn sayable(text: &str) -> String {
+    let plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let coded = text.starts_with("=?base64?") && text.ends_with("?=");
+    if plain && !coded && text.trim() == text {
+        return text.to_owned();
+    }
+    format!("=?base64?{}?=", STANDARD.encode(text))
+}
+
+/// Repeats in headers those arguments of a tool that its definition wants there (`x-mcp-header`).
+pub(super) fn name_arguments(headers: &mut HeaderMap, said: &Value, params: &Value) {
+    let (schema, arguments) = (said.get("inputSchema"), params.get("arguments"));
+    if let (Some(schema), Some(arguments)) = (schema, arguments) {
+        name_members(headers, schema, arguments, 0);
+    }
+}
+
+fn name_members(headers: &mut HeaderMap, schema: &Value, arguments: &Value, depth: usize) {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    for (member, schema) in properties.into_iter().flatten() {
+        let Some(argument) = arguments.get(member).filter(|_| depth < MAX_DEPTH) else {
+            continue;
+        };
+        let value = match argument {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(_) | Value::Bool(_) => Some(argument.to_string()),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        };
+        let named = schema.get("x-mcp-header").and_then(Value::as_str);
+        if let (Some(named), Some(value)) = (named, value)
+            && let Ok(name) = HeaderName::try_from(format!("mcp-param-{named}"))
+            && let Ok(value) = HeaderValue::from_str(&sayable(&value))
+        {
+            headers.insert(name, value);
+        }
+        name_members(headers, schema, argument, depth + 1);
+    }
+}
+
+/// Whether a response comes piece by piece.
+pub(super) fn is_stream<B>(response: &Response<B>) -> bool {
+    let media_type = response.headers().get(header::CONTENT_TYPE);
+    media_type.is_some_and(|media_type| media_type.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// Sets a member of an object; anything else stays as it is.
@@ -87,14 +150,14 @@ fn client() -> Value {
     json!({ "name": "clawstaff-gateway", "version": env!("CARGO_PKG_VERSION") })
 }
 
-/// Sends a call to an MCP server, in a session of its Claw where the server keeps sessions.
+/// Sends a call to an MCP server, in the session of its conversation where the server keeps sessions.
 ///
 /// # Errors
 /// See [`ForwardError`]. A handshake that fails sends nothing of the call.
 pub(crate) async fn send(
     gateway: &Gateway,
     link: &Link,
-    claw: &ClawName,
+    whose: Whose<'_>,
     credentialed: Credentialed,
 ) -> Result<Answered, ForwardError> {
     let (request, secret, own_address, _) = credentialed.into_parts();
@@ -106,9 +169,26 @@ pub(crate) async fn send(
     let era = gateway.servers.last_seen(link).map(|offer| offer.era);
     let response = match era {
         Some(Era::Stateless) => line.exchange(request).await?,
-        Some(Era::Sessions) | None => line.in_session(claw, request).await?,
+        Some(Era::Sessions) | None => line.in_session(whose, request, &secret).await?,
     };
     Ok(Answered { response, secret })
+}
+
+/// Reads a session's own stream to its end. What nobody reads holds it up.
+async fn hear(mut body: Incoming, mut mask: Mask, to: Heard) {
+    let mut events = Events::up_to(MAX_HEARD);
+    while let Some(Ok(frame)) = body.frame().await {
+        let data = frame.into_data().unwrap_or_default();
+        for message in events.piece(&mask.piece(data)) {
+            let says = |at: &str| message.pointer(at).and_then(Value::as_str);
+            if says("/method") == Some("notifications/resources/updated") {
+                let uri = says("/params/uri").unwrap_or_default().to_owned();
+                let _nobody_is_subscribed = to.updates.send(uri);
+            } else if message.get("method").is_some() && to.messages.send(message).await.is_err() {
+                return;
+            }
+        }
+    }
 }
 
 /// The way to one server.
@@ -128,21 +208,19 @@ impl Line<'_> {
         upstream.exchange(request, self.own_address, waits.answer).await
     }
 
-    /// Sends within the Claw's session; once more in a new one, if the server has forgotten it.
+    /// Sends within the conversation's session; once more in a new one, if the server has forgotten it.
     async fn in_session(
         &self,
-        claw: &ClawName,
+        whose: Whose<'_>,
         request: Request<Full<Bytes>>,
+        secret: &Secret<String>,
     ) -> Result<Response<Incoming>, ForwardError> {
         let servers = &self.gateway.servers;
         let (parts, body) = request.into_parts();
         let body = numbered(&body.collect().await.unwrap_or_default().to_bytes());
         let mut renewed = false;
         loop {
-            let session = match servers.session(self.link, claw) {
-                Some(session) => session,
-                None => self.begin(claw, &parts.headers).await?,
-            };
+            let session = self.session(whose, &parts.headers, secret).await?;
             let had_id = session.id.is_some();
             let mut again = Request::from_parts(parts.clone(), Full::new(body.clone()));
             join(again.headers_mut(), session);
@@ -150,23 +228,86 @@ impl Line<'_> {
             if response.status() != StatusCode::NOT_FOUND || !had_id || renewed {
                 return Ok(response);
             }
-            servers.drop_session(self.link, claw);
+            servers.drop_session(self.link, whose);
             renewed = true;
         }
     }
 
-    async fn begin(&self, claw: &ClawName, credentials: &HeaderMap) -> Result<Session, ForwardError> {
-        let (session, _) = self.handshake(credentials).await?;
-        self.gateway
-            .servers
-            .keep_session(self.link, claw, session.clone());
+    /// The conversation's session, begun now if there is none, and logging as the client wants it.
+    async fn session(
+        &self,
+        whose: Whose<'_>,
+        credentials: &HeaderMap,
+        secret: &Secret<String>,
+    ) -> Result<Session, ForwardError> {
+        let servers = &self.gateway.servers;
+        let wanted = &whose.1.level;
+        let is_ready = |session: &Session| !session.logs || wanted.is_none() || session.level == *wanted;
+        if let Some(session) = servers.session(self.link, whose).filter(is_ready) {
+            return Ok(session);
+        }
+        let turn = servers.asking(self.link);
+        let _one_at_a_time = turn.lock().await;
+        let mut session = match servers.session(self.link, whose) {
+            Some(session) => session,
+            None => {
+                let (mut session, _) = self.handshake(credentials, &whose.1.capabilities).await?;
+                if let Some(to) = &whose.1.to {
+                    session.stream = self.own_stream(credentials, &session, (to, secret)).await;
+                }
+                session
+            }
+        };
+        if !is_ready(&session) {
+            let params = json!({ "level": wanted });
+            let message = numbered(message("logging/setLevel", &params).as_bytes());
+            let mut request = self.post(credentials, message);
+            join(request.headers_mut(), session.clone());
+            drop(self.exchange(request).await?);
+            session.level.clone_from(wanted);
+        }
+        servers.keep_session(self.link, whose, session.clone());
         Ok(session)
+    }
+
+    /// Opens the stream on which a server says what belongs to no call, if it has one; it ends with what is given.
+    async fn own_stream(
+        &self,
+        credentials: &HeaderMap,
+        session: &Session,
+        (to, secret): (&Heard, &Secret<String>),
+    ) -> Option<Arc<DropGuard>> {
+        let mut request = self.post(credentials, Bytes::new());
+        *request.method_mut() = http::Method::GET;
+        request.headers_mut().remove(header::CONTENT_TYPE);
+        let stream = HeaderValue::from_static("text/event-stream");
+        request.headers_mut().insert(header::ACCEPT, stream);
+        join(request.headers_mut(), session.clone());
+        let opened = tokio::time::timeout(STREAM_WAIT, self.exchange(request)).await;
+        let response = opened.ok()?.ok()?;
+        if !response.status().is_success() || !is_stream(&response) {
+            return None;
+        }
+        let stop = CancellationToken::new();
+        let ends = Arc::new(stop.clone().drop_guard());
+        let hearing = hear(response.into_body(), Mask::new(secret), to.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = hearing => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        Some(ends)
     }
 
     /// `initialize` and `notifications/initialized`, with the credential of the call that they are for. Gives the
     /// session and the server's capabilities.
-    pub(super) async fn handshake(&self, credentials: &HeaderMap) -> Result<(Session, Value), ForwardError> {
-        let params = json!({ "protocolVersion": SESSIONS, "capabilities": {}, "clientInfo": client() });
+    pub(super) async fn handshake(
+        &self,
+        credentials: &HeaderMap,
+        can: &Map<String, Value>,
+    ) -> Result<(Session, Value), ForwardError> {
+        let params = json!({ "protocolVersion": SESSIONS, "capabilities": can, "clientInfo": client() });
         let hello = numbered(message("initialize", &params).as_bytes());
         let response = self.exchange(self.post(credentials, hello)).await?;
         if !response.status().is_success() {
@@ -177,17 +318,21 @@ impl Line<'_> {
             .await
             .ok_or(ForwardError::Handshake)?;
         let capabilities = answer.pointer_mut("/result/capabilities").map(Value::take);
+        let capabilities = capabilities.unwrap_or_default();
         let version = answer.pointer("/result/protocolVersion").and_then(Value::as_str);
         let version = version.ok_or(ForwardError::Handshake)?;
         let session = Session {
             id,
             version: HeaderValue::from_str(version).map_err(|_| ForwardError::Handshake)?,
+            logs: capabilities.get("logging").is_some(),
+            level: None,
+            stream: None,
         };
         let ready = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
         let mut ready = self.post(credentials, Bytes::from_static(ready.as_bytes()));
         join(ready.headers_mut(), session.clone());
         if self.exchange(ready).await?.status().is_success() {
-            Ok((session, capabilities.unwrap_or_default()))
+            Ok((session, capabilities))
         } else {
             Err(ForwardError::Handshake)
         }
@@ -220,7 +365,9 @@ pub(super) fn join(headers: &mut HeaderMap, session: Session) {
 /// The same request with a number that no other of this process has. What we did not put together stays as it is.
 pub(super) fn numbered(body: &[u8]) -> Bytes {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    match body.strip_prefix(HEAD.as_bytes()) {
+    // An answer to a server's own request number 0 begins alike, and keeps its number.
+    let rest = body.strip_prefix(HEAD.as_bytes());
+    match rest.filter(|rest| rest.starts_with(br#""method":"#)) {
         Some(rest) => {
             let id = NEXT.fetch_add(1, Ordering::Relaxed);
             let mut numbered = format!(r#"{{"jsonrpc":"2.0","id":{id},"#).into_bytes();
@@ -253,20 +400,36 @@ pub(super) fn is_answer(message: &Value) -> bool {
 }
 
 /// Server-sent events (WHATWG HTML) taken apart into the JSON-RPC messages in them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Events {
     line: Vec<u8>,
     data: Vec<u8>,
+    limit: usize,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self::up_to(MAX_ANSWER)
+    }
 }
 
 impl Events {
+    /// Those of no more than `limit` bytes.
+    const fn up_to(limit: usize) -> Self {
+        Self {
+            line: Vec::new(),
+            data: Vec::new(),
+            limit,
+        }
+    }
+
     /// The messages that are complete with this piece. Events that are none are passed over.
     pub(super) fn piece(&mut self, piece: &[u8]) -> Vec<Value> {
         let mut found = Vec::new();
         for byte in piece {
             match byte {
                 b'\n' => found.extend(self.end_of_line()),
-                _ if self.line.len() + self.data.len() < MAX_ANSWER => self.line.push(*byte),
+                _ if self.line.len() + self.data.len() < self.limit => self.line.push(*byte),
                 _ => {}
             }
         }
@@ -319,5 +482,7 @@ mod tests {
         assert_eq!(strip(&first), strip(ours.as_bytes()));
         let theirs = br#"{"id":7,"jsonrpc":"2.0","method":"x"}"#;
         assert_eq!(numbered(theirs), theirs.as_slice());
+        let answer = br#"{"jsonrpc":"2.0","id":0,"result":{}}"#;
+        assert_eq!(numbered(answer), answer.as_slice());
     }
 }

@@ -10,6 +10,7 @@
 mod approvals;
 mod bounds;
 mod bytes;
+mod conformance;
 mod content;
 mod disk;
 mod doors;

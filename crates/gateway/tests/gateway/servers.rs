@@ -73,6 +73,7 @@ impl Server {
                 json!({ "messages": [{ "role": "user", "content": { "type": "text", "text": "hi" } }] })
             }
             "tools/call" if asked["params"]["arguments"]["slow"] == true => return progressing(&id),
+            "subscriptions/listen" => return changing(&id, &asked),
             "tools/call" => json!({ "content": [{ "type": "text", "text": "3" }] }),
             _ => {
                 return plain(
@@ -145,6 +146,22 @@ fn progressing(id: &Value) -> Response<Body> {
         .unwrap()
 }
 
+/// That what is listened to has changed, and something else as well.
+fn changing(id: &Value, asked: &Value) -> Response<Body> {
+    let heard = &asked["params"]["notifications"]["resourceSubscriptions"][0];
+    let changed = |uri: &Value| {
+        json!({ "jsonrpc": "2.0", "method": "notifications/resources/updated",
+        "params": { "uri": uri } })
+    };
+    let other = changed(&json!("file:///secret/b.md"));
+    let ended = json!({ "jsonrpc": "2.0", "id": id, "result": { "resultType": "complete" } });
+    let stream = format!("data: {other}\n\ndata: {}\n\ndata: {ended}\n\n", changed(heard));
+    Response::builder()
+        .header("content-type", "text/event-stream")
+        .body(Full::from(stream).boxed_unsync())
+        .unwrap()
+}
+
 /// A world with the connection `files` to such a server.
 async fn world(stateless: bool) -> (World, Server) {
     let (world, server) = (World::new().await, Server::new(stateless));
@@ -177,7 +194,7 @@ fn call(name: &str, arguments: Value) -> Request<Full<Bytes>> {
     modern("tools/call", json!({ "name": name, "arguments": arguments }))
 }
 
-async fn approve_all(world: &World) {
+pub(crate) async fn approve_all(world: &World) {
     let seen = world.gateway.look_at_tools("files").await.unwrap();
     let tools = seen.into_iter().map(|tool| (tool.name, tool.digest)).collect();
     let by = "uid-7".parse().unwrap();
@@ -444,4 +461,33 @@ async fn two_servers_have_their_connections_names_before_their_tools_and_no_tool
     world.change(|state| state.connections.push(second)).await;
     let done = message(&world.send("doors", call("files__add", json!({}))).await);
     assert_eq!(done["result"]["content"][0]["text"], "3", "{done}");
+}
+
+#[tokio::test]
+async fn changes_of_a_resource_are_told_as_far_as_it_may_be_read() {
+    let (world, _) = world(true).await;
+    world
+        .grant("files", "resources.read", "resource:file:///docs/*")
+        .await;
+    approve_all(&world).await;
+    let wanted = json!(["file:///docs/a.md", "file:///secret/b.md"]);
+    let listen = json!({ "notifications": { "resourceSubscriptions": wanted } });
+    let read = world.send("doors", modern("subscriptions/listen", listen)).await;
+    let text = read.text();
+    let updates: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("resources/updated"))
+        .collect();
+    assert_eq!(updates.len(), 1, "{text}");
+    assert!(updates[0].contains("file:///docs/a.md"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+    let entry = world.last(EventKind::ToolCall).event;
+    assert_eq!(entry.action.unwrap().to_string(), "mcp:resources.read");
+    assert_eq!(entry.resource.unwrap().to_string(), "resource:file:///docs/a.md");
+    let listened = world
+        .upstream
+        .seen()
+        .into_iter()
+        .filter(|seen| String::from_utf8_lossy(&seen.body).contains("subscriptions/listen"));
+    assert_eq!(listened.count(), 1);
 }
