@@ -12,7 +12,7 @@ mod common;
 
 use std::{
     os::unix::net::UnixStream,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -28,7 +28,10 @@ use clawstaff_cage::{
 const NO_CGROUP_NAMESPACE: [&str; 2] = ["no-release-agent", "namespaces-of-its-own"];
 
 /// Podman's service with state of its own.
-struct Podman(Child);
+struct Podman {
+    service: Child,
+    dir: PathBuf,
+}
 
 impl Podman {
     fn start(dir: &Path) -> Self {
@@ -53,14 +56,20 @@ impl Podman {
             assert!(Instant::now() < end, "podman does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Self(child)
+        Self {
+            service: child,
+            dir: dir.to_owned(),
+        }
     }
 }
 
 impl Drop for Podman {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.service.kill();
+        let _ = self.service.wait();
+        // It leaves its store mounted on itself.
+        let overlay = self.dir.join("root/overlay");
+        let _ = Command::new("umount").arg(overlay).output();
     }
 }
 
@@ -113,11 +122,4 @@ async fn a_cage_at_podmans_socket_lives_and_holds() {
     assert!(broken.is_empty(), "{broken:#?}");
     let held = findings.iter().filter(|finding| finding.outcome == Outcome::Held);
     assert!(held.count() > 35, "{findings:#?}");
-    let _ = Command::new("podman")
-        .arg("--root")
-        .arg(engine.path().join("root"))
-        .arg("--runroot")
-        .arg(engine.path().join("runroot"))
-        .args(["system", "reset", "--force"])
-        .output();
 }
