@@ -30,7 +30,7 @@ use crate::{
 /// The version of the format that this program reads.
 const FORMAT: u32 = 1;
 /// Bytes of a manifest.
-const MAX_MANIFEST: usize = 1 << 20;
+const MAX_MANIFEST: usize = 256 << 10;
 
 /// Where a value is in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,7 +212,7 @@ pub(crate) fn load(text: &str) -> Result<Connector, ManifestError> {
         connector: None,
     };
     if text.len() > MAX_MANIFEST {
-        return Err(loader.error_at(0, "the manifest is larger than 1 MiB", ""));
+        return Err(loader.error_at(0, "the manifest is larger than 256 KiB", ""));
     }
     let manifest: Manifest = toml::from_str(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
