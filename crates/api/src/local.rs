@@ -16,7 +16,7 @@ pub const DOOR: &str = "/local/v1/door";
 ///
 /// * `PUT /{name}` with the value as the raw body (≤ 64 KiB), `DELETE /{name}`;
 /// * `POST /{name}/rotate` with a new value for a secret that is there;
-/// * `PUT /{name}/reference` with `env:…`, `file:…` or `exec:…` instead of a value;
+/// * `PUT /{name}/reference` with a reference (`env:…`, `file:…`, `exec:…`, `bao:…`, `k8s:…`) instead of a value;
 /// * `PUT /{name}/binding`, without body, to say where it may be used.
 ///
 /// All but rotation take the query [`BindingQuery`].

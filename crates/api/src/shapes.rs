@@ -15,7 +15,8 @@ pub struct ConnectionShape {
     pub name: String,
     /// The connector's id.
     pub connector: String,
-    /// Where the credential is found, never the credential: `vault:NAME`, `env:VAR`, `file:/path`, `exec:command`.
+    /// Where the credential is found, never the credential: `vault:NAME`, `env:VAR`, `file:/path`, `exec:command`,
+    /// `bao:STORE/PATH#FIELD`, `k8s:STORE/NAMESPACE/SECRET#KEY`.
     pub credential: String,
     /// Where the secret that signs inbound events is found.
     #[schema(nullable = false, required = false)]

@@ -22,7 +22,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use self::dial::{DialError, Dialer};
 use crate::{inject::Credentialed, waits::Waits};
 
-type Pool = Client<Dialer, Full<Bytes>>;
+pub(crate) type Pool = Client<Dialer, Full<Bytes>>;
 
 /// The clients toward upstreams: one that dials public addresses only, and one for addresses that the
 /// organization named itself.
@@ -157,7 +157,8 @@ impl Upstream {
     }
 }
 
-async fn exchange(
+/// One request through `pool` and the head of its answer.
+pub(crate) async fn exchange(
     pool: &Pool,
     request: Request<Full<Bytes>>,
     wait: Duration,
@@ -191,7 +192,7 @@ fn classify(error: &hyper_util::client::legacy::Error) -> ForwardError {
     }
 }
 
-fn pool(dialer: Dialer) -> Pool {
+pub(crate) fn pool(dialer: Dialer) -> Pool {
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_mins(1))
@@ -199,7 +200,8 @@ fn pool(dialer: Dialer) -> Pool {
         .build(dialer)
 }
 
-fn tls_config(extra_ca: Option<&Path>) -> Result<rustls::ClientConfig, UpstreamError> {
+/// TLS toward whom the usual public authorities and those in `extra_ca` vouch for.
+pub(crate) fn tls_config(extra_ca: Option<&Path>) -> Result<rustls::ClientConfig, UpstreamError> {
     let mut roots = rustls::RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
     };
@@ -212,6 +214,21 @@ fn tls_config(extra_ca: Option<&Path>) -> Result<rustls::ClientConfig, UpstreamE
             roots.add(certificate.map_err(unreadable)?)?;
         }
     }
+    Ok(client_config(roots)?)
+}
+
+/// TLS toward whom these authorities vouch for, and nobody else.
+pub(crate) fn tls_of(
+    authorities: Vec<CertificateDer<'static>>,
+) -> Result<rustls::ClientConfig, rustls::Error> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in authorities {
+        roots.add(certificate)?;
+    }
+    client_config(roots)
+}
+
+fn client_config(roots: rustls::RootCertStore) -> Result<rustls::ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

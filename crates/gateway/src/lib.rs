@@ -62,6 +62,7 @@ pub mod node;
 mod retention;
 pub mod run;
 pub mod sinks;
+pub mod stores;
 mod witnesses;
 
 pub use budget::PricesError;

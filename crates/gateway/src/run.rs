@@ -36,6 +36,7 @@ use crate::{
     retention,
     shared::{CustodyPolicy, Gateway, Instance, Parts, StartError},
     sinks,
+    stores::{self, Stores, StoresError},
     witnesses::{self, Witnesses, WitnessesError},
 };
 
@@ -122,6 +123,9 @@ pub enum RunError {
     /// The host's guardrails.
     #[error("cannot use the host's guardrails")]
     Guardrails(#[from] GuardrailsError),
+    /// The host's stores of secrets.
+    #[error("cannot use the host's stores of secrets")]
+    Stores(#[from] StoresError),
     /// The policy of external witnesses.
     #[error("cannot use the policy of external witnesses")]
     Witnesses(#[from] WitnessesError),
@@ -271,6 +275,7 @@ fn confine_thread(config: &Config) -> Result<(Confinement, Unlock), RunError> {
     readable.extend(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from));
     readable.extend(config.extra_ca.clone());
     readable.extend(node::places_of_credentials(&layout.node(&config.node)));
+    readable.extend(stores::places(&layout.own)?);
     let plan = Plan {
         own: vec![layout.own.clone(), layout.doors.clone(), layout.run.clone()],
         readable,
@@ -387,10 +392,12 @@ fn open_gateway(
     instance: Instance,
 ) -> Result<Arc<Gateway>, RunError> {
     let commands = allowed_commands(&layout.own)?;
+    let stores = Stores::load(&layout.own, instance.extra_ca.as_deref())?;
+    let vault = Vault::open_with(&layout.own.join("vault"), unlock)?.with_commands(commands);
     let key = InboxKey::load_or_create(&layout.keys.join("inbox.key"))?;
     Ok(Gateway::new(Parts {
         log,
-        vault: Vault::open_with(&layout.own.join("vault"), unlock)?.with_commands(commands),
+        vault: vault.with_stores(Arc::new(stores)),
         inbox: Inbox::open(&layout.own.join("inbox"), key)?,
         approvals: open_approvals(&layout.own.join("approvals"))?,
         seal_key: PrivateKey::load_or_create(&layout.keys.join("seal.key"))?,

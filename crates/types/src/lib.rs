@@ -12,6 +12,7 @@ pub mod name;
 pub mod secret;
 pub mod sink;
 pub mod spec;
+pub mod stored;
 pub mod unit;
 pub mod window;
 
@@ -21,9 +22,10 @@ pub use grant::{Access, Conditions, Decision, Grant, Guardrail, Mode};
 pub use id::{ApprovalId, EventId, GrantId, MemberId};
 pub use name::{
     ActionId, ActionPattern, ClawName, ConnectionName, ConnectorId, GuardrailName, NameError, NodeName,
-    PoolName, ResourceKind, ResourcePattern, ResourceRef, SecretName, SinkName,
+    PoolName, ResourceKind, ResourcePattern, ResourceRef, SecretName, SinkName, StoreName,
 };
 pub use secret::Secret;
 pub use sink::{Sink, SinkKind};
+pub use stored::StoredAt;
 pub use unit::ByteSize;
 pub use window::Window;

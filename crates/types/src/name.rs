@@ -173,6 +173,10 @@ checked_name!(
     /// The name of a sink, unique in its organization.
     SinkName, "sink name", LABEL_RULE, is_label
 );
+checked_name!(
+    /// The name of a store of secrets that is not ours, as the gateway's host calls it.
+    StoreName, "name of a store of secrets", LABEL_RULE, is_label
+);
 
 checked_name!(
     /// The name of a node: a host with a gateway and a runner of its own.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::Digest,
     name::{ClawName, ConnectionName, ConnectorId, NameError, NodeName, SecretName},
+    stored::StoredAt,
     unit::ByteSize,
 };
 
@@ -28,7 +29,8 @@ pub struct Sealed {
     pub digest: Digest,
 }
 
-/// Where a connection's credential is found. Text form: `vault:NAME`, `env:VAR`, `file:/path`, `exec:command`.
+/// Where a connection's credential is found. Text form: `vault:NAME`, `env:VAR`, `file:/path`, `exec:command`,
+/// `bao:STORE/PATH#FIELD`, `k8s:STORE/NAMESPACE/SECRET#KEY`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum CredentialRef {
@@ -40,13 +42,17 @@ pub enum CredentialRef {
     File(String),
     /// A command on the gateway's host whose standard output is the secret.
     Exec(String),
+    /// A field of an entry in OpenBao or Vault (KV version 2).
+    Bao(StoredAt),
+    /// A key of a Secret in Kubernetes; the path is `NAMESPACE/SECRET`.
+    Kubernetes(StoredAt),
 }
 
 impl TryFrom<String> for CredentialRef {
     type Error = NameError;
 
     fn try_from(text: String) -> Result<Self, NameError> {
-        let rule = "`vault:NAME`, `env:VARIABLE`, `file:/absolute/path` or `exec:command`";
+        let rule = "`vault:NAME`, `env:VARIABLE`, `file:/absolute/path`, `exec:command`, `bao:STORE/PATH#FIELD` or `k8s:STORE/NAMESPACE/SECRET#KEY`";
         let bad = || NameError {
             what: "credential reference",
             text: text.chars().take(80).collect(),
@@ -60,6 +66,12 @@ impl TryFrom<String> for CredentialRef {
             }
             "file" if rest.starts_with('/') => Ok(Self::File(rest.to_owned())),
             "exec" if !rest.trim().is_empty() => Ok(Self::Exec(rest.to_owned())),
+            "bao" => Ok(Self::Bao(rest.parse()?)),
+            "k8s" => {
+                let place: StoredAt = rest.parse()?;
+                let is_pair = place.path().split('/').count() == 2;
+                is_pair.then_some(Self::Kubernetes(place)).ok_or_else(bad)
+            }
             _ => Err(bad()),
         }
     }
@@ -72,6 +84,8 @@ impl From<CredentialRef> for String {
             CredentialRef::Env(name) => format!("env:{name}"),
             CredentialRef::File(path) => format!("file:{path}"),
             CredentialRef::Exec(command) => format!("exec:{command}"),
+            CredentialRef::Bao(place) => format!("bao:{place}"),
+            CredentialRef::Kubernetes(place) => format!("k8s:{place}"),
         }
     }
 }

@@ -17,6 +17,7 @@
 
 mod binding;
 mod files;
+mod lookup;
 mod record;
 mod reference;
 mod release;
@@ -26,7 +27,8 @@ mod unlock;
 
 pub use binding::{Binding, Destination, HostRule, HostRuleError, Misuse};
 pub use files::PrivateFileError;
-pub use reference::ResolveError;
+pub use lookup::{Found, Lookup, LookupError, NoStores, Store};
+pub use reference::{ResolveError, read_token};
 pub use release::{ReleaseError, SINK_PREFIX, SinkSecretError};
 pub use store::{MAX_SECRET, OpenError, SealedInfo, SecretInfo, SetOutcome, StoreError, Vault};
 pub use unlock::Unlock;

@@ -1,4 +1,4 @@
-//! Where a credential is found, resolved at use: `vault:`, `env:`, `file:`, `exec:`.
+//! Where a credential is found, resolved at use: `vault:`, `env:`, `file:`, `exec:`, `bao:`, `k8s:`.
 //!
 //! Below `release`; decides nothing about who may have the value. Everything read is bounded in size and
 //! time, and no error carries any of it.
@@ -10,6 +10,7 @@ use tokio::{io::AsyncReadExt as _, process::Command};
 
 use crate::{
     files::{self, PrivateFileError, Readers},
+    lookup::{LookupError, Store},
     record::Body,
     store::{MAX_SECRET, StoreError, Vault, without_line_break},
 };
@@ -68,6 +69,9 @@ pub enum ResolveError {
         /// How it ended.
         status: std::process::ExitStatus,
     },
+    /// A store elsewhere did not give it.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
     /// There is nothing in it.
     #[error("the credential's source gave an empty value")]
     Empty,
@@ -93,9 +97,11 @@ impl Vault {
                     Body::Reference(direct) => self.direct(direct).await,
                 }
             }
-            CredentialRef::Env(_) | CredentialRef::File(_) | CredentialRef::Exec(_) => {
-                self.direct(reference).await
-            }
+            CredentialRef::Env(_)
+            | CredentialRef::File(_)
+            | CredentialRef::Exec(_)
+            | CredentialRef::Bao(_)
+            | CredentialRef::Kubernetes(_) => self.direct(reference).await,
         }
     }
 
@@ -112,6 +118,10 @@ impl Vault {
             }
             CredentialRef::File(path) => self.of_file(path),
             CredentialRef::Exec(command) => self.of_command(command).await,
+            CredentialRef::Bao(place) => text_of(self.stores().look_up(Store::Bao, place).await?),
+            CredentialRef::Kubernetes(place) => {
+                text_of(self.stores().look_up(Store::Kubernetes, place).await?)
+            }
         }
     }
 
@@ -140,6 +150,14 @@ impl Vault {
             Err(_) => Err(ResolveError::ExecTime { program }),
         }
     }
+}
+
+/// The token for a store in a file of the host's: one line, which only owner and group may read.
+///
+/// # Errors
+/// When the file cannot be read, is open to others, empty, or longer than a secret may be.
+pub fn read_token(path: &Path) -> Result<Secret<String>, ResolveError> {
+    text_of(files::read_private(path, MAX_SECRET as u64, Readers::Group)?)
 }
 
 /// Runs a program without shell and with an empty environment; its standard output, bounded. Dropping the

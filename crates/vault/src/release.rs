@@ -13,6 +13,7 @@ use clawstaff_types::{
 
 use crate::{
     binding::{Destination, Misuse},
+    lookup::Store,
     record::Body,
     reference::ResolveError,
     store::{StoreError, UseError, Vault},
@@ -154,6 +155,8 @@ impl Vault {
             CredentialRef::Env(_) => "env",
             CredentialRef::File(_) => "file",
             CredentialRef::Exec(_) => "exec",
+            CredentialRef::Bao(_) => Store::Bao.scheme(),
+            CredentialRef::Kubernetes(_) => Store::Kubernetes.scheme(),
         };
         if !to.is_public() {
             return Err(ReleaseError::ForeignHost {

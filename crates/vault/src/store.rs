@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use crate::{
     binding::{Binding, Destination, Misuse},
     files::{self, PrivateFileError, Readers, Stamp},
+    lookup::{Lookup, NoStores},
     record::{Body, Record},
     unlock::Unlock,
 };
@@ -80,7 +81,9 @@ pub enum StoreError {
     #[error("the secret `{0}` is longer than {MAX_SECRET} bytes")]
     TooLong(SecretName),
     /// A reference that only leads back to the vault.
-    #[error("the secret `{0}` cannot refer to another secret of the vault: name `env:`, `file:` or `exec:`")]
+    #[error(
+        "the secret `{0}` cannot refer to another secret of the vault: name `env:`, `file:`, `exec:`, `bao:` or `k8s:`"
+    )]
     NoReference(SecretName),
     /// No such secret.
     #[error("there is no secret `{0}` in the vault: set it with `clawstaff secret set {0}`")]
@@ -151,6 +154,7 @@ pub struct Vault {
     dir: PathBuf,
     identity: age::x25519::Identity,
     commands: Vec<String>,
+    stores: Arc<dyn Lookup>,
     /// Held while a secret is written or removed.
     writing: Mutex<()>,
     /// Secrets that were asked for, each good for as long as its file is as it was: opening a seal takes longer
@@ -195,6 +199,7 @@ impl Vault {
             dir: dir.to_owned(),
             identity,
             commands: Vec::new(),
+            stores: Arc::new(NoStores),
             writing: Mutex::new(()),
             opened: Mutex::default(),
         })
@@ -208,6 +213,13 @@ impl Vault {
         self
     }
 
+    /// The same vault, with whoever looks values up in other stores. Which ones there are is the host's own too.
+    #[must_use]
+    pub fn with_stores(mut self, stores: Arc<dyn Lookup>) -> Self {
+        self.stores = stores;
+        self
+    }
+
     /// The directory whose files are never credentials: the vault's parent, where the gateway's keys are.
     pub(crate) fn own_directory(&self) -> Option<PathBuf> {
         fs::canonicalize(self.dir.parent()?).ok()
@@ -215,6 +227,10 @@ impl Vault {
 
     pub(crate) fn commands(&self) -> &[String] {
         &self.commands
+    }
+
+    pub(crate) fn stores(&self) -> &dyn Lookup {
+        &*self.stores
     }
 
     /// Stores `value` under `name`, durably; where it may be used stays as it was. One trailing line break is not
@@ -263,9 +279,11 @@ impl Vault {
     ) -> Result<SetOutcome, StoreError> {
         match reference {
             CredentialRef::Vault(_) => Err(StoreError::NoReference(name.clone())),
-            CredentialRef::Env(_) | CredentialRef::File(_) | CredentialRef::Exec(_) => {
-                self.put(name, Body::Reference(reference), binding)
-            }
+            CredentialRef::Env(_)
+            | CredentialRef::File(_)
+            | CredentialRef::Exec(_)
+            | CredentialRef::Bao(_)
+            | CredentialRef::Kubernetes(_) => self.put(name, Body::Reference(reference), binding),
         }
     }
 

@@ -61,12 +61,13 @@ Calls under way end with the value that they began with. Where it may be used st
     #[command(after_help = "Examples:
   clawstaff secret ref slack-bot file:/run/secrets/slack
   clawstaff secret ref github \"exec:pass show github\" --host ghe.acme.com
+  clawstaff secret ref notion bao:main/agents/notion#token
 
 It is looked up at each use, by the gateway.")]
     Ref {
         /// Its name; a connection refers to it as `vault:NAME`
         name: SecretName,
-        /// `env:VARIABLE`, `file:/path` or `exec:command`
+        /// `env:VARIABLE`, `file:/path`, `exec:command`, `bao:STORE/PATH#FIELD` or `k8s:STORE/NAMESPACE/SECRET#KEY`
         reference: String,
         #[command(flatten)]
         uses: Uses,

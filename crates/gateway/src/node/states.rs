@@ -190,7 +190,11 @@ fn credential_files(connections: &[Connection]) -> Vec<PathBuf> {
     references
         .filter_map(|reference| match reference {
             CredentialRef::File(path) => Some(PathBuf::from(path)),
-            CredentialRef::Vault(_) | CredentialRef::Env(_) | CredentialRef::Exec(_) => None,
+            CredentialRef::Vault(_)
+            | CredentialRef::Env(_)
+            | CredentialRef::Exec(_)
+            | CredentialRef::Bao(_)
+            | CredentialRef::Kubernetes(_) => None,
         })
         .collect()
 }
