@@ -86,8 +86,13 @@ const UNSAFE_ALLOWED: &[&str] = &["crates/launcher/", "crates/claw/"];
 /// The crates of the control plane: what is not in them, the control plane cannot hold.
 const CONTROL_CRATES: &[&str] = &["crates/api/", "crates/store/", "crates/control-plane/"];
 
-/// Where they may name `Secret` all the same, and for what: never the key of a tool or a model, never content. Types of
-/// plaintext content they cannot name at all: those are in `vault` and `gateway`, to which no arrow leads from them.
+/// Types whose values are plaintext content. Those of `vault` and `gateway` they cannot name, since no arrow leads there; these stand in
+/// `api`, for the gateway's own host, and are named by nothing else in these crates.
+const CONTENT_TYPES: &[&str] = &["Content", "ContentPart", "Prompt"];
+/// Where they stand.
+const CONTENT_HOME: &str = "crates/api/src/local.rs";
+
+/// Where they may name `Secret` all the same, and for what: never the key of a tool or a model, never content.
 const CONTROL_SECRETS: &[(&str, &str)] = &[
     (
         "crates/api/src/join.rs",
@@ -246,12 +251,9 @@ fn check_secrets(root: &Path, files: &[PathBuf]) -> Vec<String> {
     for file in files {
         let name = name_of(root, file);
         let source = fs::read_to_string(file).unwrap_or_default();
-        let inside = CONTROL_CRATES.iter().any(|part| name.starts_with(part)) && name.contains("/src/");
-        if !inside || !names_secret(&source) {
-            continue;
-        }
-        if !unused.remove(name.as_str()) {
-            problems.push(format!("{name}: the control plane's crates name no `Secret`"));
+        problems.extend(secrets_in(&name, &source));
+        if names(&source, "Secret") {
+            unused.remove(name.as_str());
         }
     }
     problems.extend(
@@ -262,16 +264,33 @@ fn check_secrets(root: &Path, files: &[PathBuf]) -> Vec<String> {
     problems
 }
 
-/// Whether code, comments aside, has the word `Secret`.
-fn names_secret(source: &str) -> bool {
+/// What a file of the control plane's crates names that it must not hold.
+fn secrets_in(name: &str, source: &str) -> Vec<String> {
+    let inside = CONTROL_CRATES.iter().any(|part| name.starts_with(part)) && name.contains("/src/");
+    if !inside {
+        return Vec::new();
+    }
+    let excused = CONTROL_SECRETS.iter().any(|(file, _)| *file == name);
+    let secret = (!excused && names(source, "Secret")).then_some("Secret");
+    let content = CONTENT_TYPES
+        .iter()
+        .copied()
+        .filter(|word| name != CONTENT_HOME && names(source, word));
+    let named = secret.into_iter().chain(content);
+    named
+        .map(|word| format!("{name}: the control plane's crates name no `{word}`"))
+        .collect()
+}
+
+/// Whether code, comments aside, has `wanted` as a word of its own.
+fn names(source: &str, wanted: &str) -> bool {
     let code = source
         .lines()
         .map(str::trim_start)
         .filter(|line| !line.starts_with("//"));
-    let word = |text: &&str| *text == "Secret";
     code.into_iter().any(|line| {
         line.split(|c: char| !c.is_alphanumeric() && c != '_')
-            .any(|text| word(&text))
+            .any(|text| text == wanted)
     })
 }
 
@@ -307,9 +326,40 @@ mod tests {
 
     #[test]
     fn a_secret_is_found_as_a_word_and_not_in_others() {
-        assert!(names_secret("let key: Secret<String> = x;"));
-        assert!(names_secret("use types::{Digest, Secret};"));
-        assert!(!names_secret("name: SecretName,\n// Secret"));
+        assert!(names("let key: Secret<String> = x;", "Secret"));
+        assert!(names("use types::{Digest, Secret};", "Secret"));
+        assert!(!names("name: SecretName,\n// Secret", "Secret"));
+    }
+
+    /// The rule is shown to fail: real files of the three crates, each with one line too many.
+    #[test]
+    fn a_control_plane_that_could_hold_a_secret_or_content_is_refused() {
+        let root = root();
+        for file in ["api/src/nodes.rs", "store/src/lib.rs", "control-plane/src/lib.rs"] {
+            let name = format!("crates/{file}");
+            let source = fs::read_to_string(root.join(&name)).unwrap();
+            assert_eq!(secrets_in(&name, &source), Vec::<String>::new());
+            for line in [
+                "struct Keys { key: clawstaff_types::Secret<String> }",
+                "use clawstaff_api::local::Content as Innocent;",
+                "fn leak(part: &crate::local::ContentPart) {}",
+                "pub struct Prompt(String);",
+            ] {
+                let broken = secrets_in(&name, &format!("{source}\n{line}\n"));
+                assert_eq!(broken.len(), 1, "{name}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_control_plane_has_no_arrow_to_where_plaintext_is() {
+        let ours: BTreeSet<&str> = ARROWS.iter().map(|(name, _)| *name).collect();
+        for of in ["clawstaff-control-plane", "clawstaff-store", "clawstaff-api"] {
+            for to in ["clawstaff-vault", "clawstaff-gateway", "clawstaff-cage-contract"] {
+                let package = json!({"name": of, "dependencies": [{"name": to, "kind": null}]});
+                assert_eq!(arrows_of(&package, &ours).len(), 1, "{of} -> {to}");
+            }
+        }
     }
 
     #[test]
