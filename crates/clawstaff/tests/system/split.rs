@@ -351,6 +351,26 @@ fn claws_work_on_hosts_that_joined_and_the_wire_carries_none_of_their_content() 
     );
     assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
 
+    // A gateway comes back with another sealing key: nothing is sealed to it until it is pinned anew.
+    let key_of = |name: &str| node_json(&control, name)["gateway"]["seal_key"].clone();
+    let before = key_of("paris");
+    let say = ["claw", "message", "pooled", "hello there"];
+    control.must(&say, None);
+    paris.stop();
+    std::fs::remove_file(paris.data.join("gateway/keys/seal.key")).unwrap();
+    paris.start(&up);
+    control.until("the other key", || key_of("paris") != before);
+    let refused = control.run(&say, None);
+    assert_eq!(refused.code, 6, "{}", refused.err);
+    assert!(refused.err.contains("nothing is sealed to it"), "{}", refused.err);
+    let pins = control.data.join(".config/clawstaff/gateways.json");
+    let kept = std::fs::read_to_string(&pins).unwrap();
+    assert!(kept.contains(before.as_str().unwrap()), "{kept}");
+    let mut anew: serde_json::Map<String, Value> = serde_json::from_str(&kept).unwrap();
+    anew.retain(|name, _| !name.ends_with(" paris"));
+    std::fs::write(&pins, Value::Object(anew).to_string()).unwrap();
+    control.must(&say, None);
+
     // The wire: all that was said to and by the control plane, and in it no key, no prompt, no response, no message.
     let mut private = work.said();
     private.extend(SECRETS.map(|(_, value)| value.to_owned()));
