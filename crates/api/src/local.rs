@@ -15,12 +15,15 @@ pub const DOOR: &str = "/local/v1/door";
 /// `GET` → Vec<[`SecretInfo`]>. Below it, for one secret by name:
 ///
 /// * `PUT /{name}` with the value as the raw body (≤ 64 KiB), `DELETE /{name}`;
-/// * `POST /{name}/rotate` with a new value for a secret that is there;
+/// * `POST /{name}/rotate` with a new value for a secret that is there, and the query [`ExpiryQuery`];
 /// * `PUT /{name}/reference` with a reference (`env:…`, `file:…`, `exec:…`, `bao:…`, `k8s:…`) instead of a value;
 /// * `PUT /{name}/binding`, without body, to say where it may be used.
 ///
 /// All but rotation take the query [`BindingQuery`].
 pub const SECRETS: &str = "/local/v1/secrets";
+/// Below it, for custodians: `POST /backup` with a recipient (`age1…`) or a passphrase as the raw body → the sealed file;
+/// `POST /restore` with the passphrase or identity, a line break and the file, and the query [`RestoreQuery`] → [`Restored`].
+pub const VAULT: &str = "/local/v1/vault";
 /// `GET /local/v1/content/{index}` → [`Content`]: what is kept of the record at that index of the gateway's log.
 pub const CONTENT: &str = "/local/v1/content";
 /// `GET` → Vec<[`Hold`]>; `PUT /local/v1/holds/{name}` [`HoldRequest`] → [`Hold`]; `DELETE /local/v1/holds/{name}`.
@@ -85,6 +88,9 @@ pub struct SecretInfo {
     pub hosts: Vec<String>,
     /// Where its value is found, if not in the vault.
     pub reference: Option<String>,
+    /// When its value stops being good, if that was said.
+    #[serde(default)]
+    pub expires: Option<Timestamp>,
 }
 
 /// Where a secret may be used. What is absent stays as it is.
@@ -98,6 +104,33 @@ pub struct BindingQuery {
     /// Add to what there is instead of taking its place.
     #[serde(default)]
     pub add: bool,
+    /// When the value stops being good; not for a binding alone.
+    pub expires: Option<Timestamp>,
+}
+
+/// What may be said of a new value.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpiryQuery {
+    /// When it stops being good.
+    pub expires: Option<Timestamp>,
+}
+
+/// How to restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreQuery {
+    /// Secrets of the same names give way, instead of refusing all of it.
+    #[serde(default)]
+    pub replace: bool,
+}
+
+/// What was restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restored {
+    /// The secrets, by name.
+    pub secrets: Vec<SecretName>,
 }
 
 /// A tool of an MCP server, as the server defines it now and as it stands with the operator.
@@ -148,6 +181,9 @@ pub struct GatewayInfo {
     pub revision: u64,
     /// Entries in its log.
     pub log_size: u64,
+    /// What its operator should do something about, in words.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// Whose content: what a legal hold and an erasure are about. Text form: `claw:support-triage`, `member:uid-1000`.

@@ -9,6 +9,7 @@ mod commands;
 mod context;
 mod demo;
 mod failure;
+mod fault;
 mod output;
 mod place;
 mod spec;
@@ -91,6 +92,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Err(error) = no_core_dumps() {
+        output::note(&format!("error: cannot switch core dumps off: {error}"));
+        return ExitCode::FAILURE;
+    }
     let cli = Cli::parse();
     match run(&cli.context, cli.command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -101,6 +106,15 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit().code())
         }
     }
+}
+
+/// A core would hold what passes through this program: secrets on their way to the vault, the keys of its parts.
+fn no_core_dumps() -> rustix::io::Result<()> {
+    let none = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    rustix::process::setrlimit(rustix::process::Resource::Core, none)
 }
 
 fn run(context: &Context, command: Command) -> Result<(), Failure> {

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 
+/// The file in [`Place::run`] that says why the gateway ended.
+pub(crate) const GATEWAY_FAULT: &str = "gateway.fault";
+
 /// The data root of an installation. The tree is described in `ARCHITECTURE.md` and made by `clawstaff up`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place(PathBuf);
@@ -80,6 +83,11 @@ impl Place {
     /// The control plane's API for nodes.
     pub(crate) fn nodes_socket(&self) -> PathBuf {
         self.run().join("nodes.sock")
+    }
+
+    /// Why the gateway ended, if it did so with an error.
+    pub(crate) fn gateway_fault(&self) -> PathBuf {
+        self.run().join(GATEWAY_FAULT)
     }
 
     /// The gateway's API for this host.

@@ -95,6 +95,8 @@ fn help() {
         "secret set",
         "secret rotate",
         "secret ref",
+        "secret backup",
+        "secret restore",
         "secret bind",
         "secret list",
         "secret remove",

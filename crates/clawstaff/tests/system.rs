@@ -11,6 +11,8 @@
 mod hosts;
 #[path = "system/installation.rs"]
 mod installation;
+#[path = "system/memory.rs"]
+mod memory;
 #[path = "system/split.rs"]
 mod split;
 #[path = "system/verbs.rs"]

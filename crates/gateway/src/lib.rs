@@ -55,6 +55,7 @@ mod tls;
 
 // the world around: inbound events, the host, the control plane, where records are sent
 pub mod confine;
+mod expiry;
 pub mod inbox;
 pub mod ingress;
 pub mod local;

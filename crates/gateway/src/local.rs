@@ -3,6 +3,7 @@
 //! Callers are told apart by the uid that the kernel says is at the other end. Nothing here is reachable from
 //! a cage or over the network. The wire is `clawstaff_api::local`.
 
+mod backup;
 mod content;
 mod custody;
 mod records;
@@ -21,13 +22,14 @@ use axum::{
 };
 use clawstaff_api::{
     ApiProblem, Code,
-    local::{ALIVE, CONTENT, DOOR, ERASE, GatewayInfo, HOLDS, INFO, MCP, RECORD, RETENTION, SECRETS},
+    local::{ALIVE, CONTENT, DOOR, ERASE, GatewayInfo, HOLDS, INFO, MCP, RECORD, RETENTION, SECRETS, VAULT},
 };
 use clawstaff_types::{ClawName, MemberId};
 use tokio::net::UnixListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    expiry,
     run::http::{Patience, serve_connection},
     shared::Gateway,
 };
@@ -149,6 +151,11 @@ fn router(gateway: Arc<Gateway>, shutdown: CancellationToken) -> Router {
         .route(&format!("{SECRETS}/{{name}}/rotate"), post(secrets::rotate))
         .route(&format!("{SECRETS}/{{name}}/reference"), put(secrets::refer))
         .route(&format!("{SECRETS}/{{name}}/binding"), put(secrets::bind))
+        .route(&format!("{VAULT}/backup"), post(backup::make))
+        .route(
+            &format!("{VAULT}/restore"),
+            post(backup::restore).layer(DefaultBodyLimit::max(backup::MAX_RESTORE)),
+        )
         .route(&format!("{MCP}/{{connection}}"), get(servers::tools))
         .route(&format!("{MCP}/{{connection}}/approve"), post(servers::approve))
         .route(INFO, get(info))
@@ -214,7 +221,16 @@ async fn info(State(local): State<Arc<Local>>) -> Json<GatewayInfo> {
         ingress: gateway.instance.ingress.clone(),
         revision: gateway.state.load().revision(),
         log_size: gateway.log.size(),
+        warnings: warnings(gateway),
     })
+}
+
+/// What its operator should do something about, in words.
+fn warnings(gateway: &Gateway) -> Vec<String> {
+    let lost = gateway.vault.check_key().err();
+    let lost = lost.map(|error| error.to_string());
+    let ending = expiry::warnings(gateway, jiff::Timestamp::now());
+    lost.into_iter().chain(ending).collect()
 }
 
 /// A body that ends when the gateway does.

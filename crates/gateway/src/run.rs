@@ -29,6 +29,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     approvals::{self, Approvals},
     confine::{self, ConfineError, Confinement, Plan},
+    expiry,
     inbox::{self, Clock, Inbox, InboxError, InboxKey, KeyError},
     ingress,
     local::{self, Callers},
@@ -360,6 +361,8 @@ async fn serve(
     if let Some(witnesses) = witnesses {
         tasks.spawn(witnesses.run(ending.clone()));
     }
+    let noted = layout.own.join("ended-secrets.json");
+    tasks.spawn(expiry::run(Arc::clone(&gateway), noted, ending.clone()));
     tasks.spawn(retention::run(Arc::clone(&gateway), ending.clone()));
     tasks.spawn(sinks::run(Arc::clone(&gateway), layout.sinks(), ending.clone()));
     tasks.close();

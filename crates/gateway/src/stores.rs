@@ -35,8 +35,11 @@ const MAX_KEPT: usize = 256;
 #[derive(Debug)]
 pub struct Stores {
     services: HashMap<StoreName, Service>,
-    kept: Mutex<HashMap<(&'static str, StoredAt), Arc<Turn<Slot>>>>,
+    kept: Mutex<Kept>,
 }
+
+/// What is known, by scheme and place; whoever asks holds the turn meanwhile.
+type Kept = HashMap<(&'static str, StoredAt), Arc<Turn<Slot>>>;
 
 /// What was last heard of one value.
 #[derive(Default)]

@@ -6,7 +6,7 @@ mod support;
 
 use std::{os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
 
-use clawstaff_api::local::{ALIVE, DOOR, INFO, RECORD, SECRETS};
+use clawstaff_api::local::{ALIVE, DOOR, INFO, RECORD, SECRETS, VAULT};
 use clawstaff_audit::Phase;
 use clawstaff_gateway::{
     inbox::NewItem,
@@ -347,5 +347,107 @@ async fn where_a_secret_may_be_used_is_said_listed_and_recorded_and_a_rotation_k
     assert_eq!(
         local.ask(Method::POST, &missing, "x").await.0,
         StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test]
+async fn a_backup_is_recorded_sealed_and_put_back_and_each_secret_restored_has_its_record() {
+    let local = Local::usual().await;
+    for name in ["slack-bot", "github"] {
+        let path = format!("{SECRETS}/{name}");
+        assert_eq!(
+            local.ask(Method::PUT, &path, CANARY).await.0,
+            StatusCode::NO_CONTENT
+        );
+    }
+    let before = local.world.entries().len();
+    let answer = local
+        .send(Method::POST, &format!("{VAULT}/backup"), "a passphrase")
+        .await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let file = answer.into_body().collect().await.unwrap().to_bytes();
+    assert!(file.starts_with(b"age-encryption.org/v1"));
+    let made = local.world.entries().split_off(before);
+    assert!(
+        made.iter()
+            .all(|entry| entry.event.kind == EventKind::ConfigChanged)
+    );
+    assert_eq!(made[0].event.facts["backup"], "passphrase");
+    assert_eq!((made.len(), made[1].event.outcome), (2, Some(Outcome::Succeeded)));
+
+    let restore = format!("{VAULT}/restore");
+    let with = |key: &str| [key.as_bytes(), b"\n", &file].concat();
+    let (status, problem) = local.ask(Method::POST, &restore, with("a passphrase")).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{problem}");
+    let github = format!("{SECRETS}/github");
+    local.ask(Method::DELETE, &github, "").await;
+    let before = local.world.entries().len();
+    for (body, status) in [
+        (with("another"), StatusCode::BAD_REQUEST),
+        (file.to_vec(), StatusCode::BAD_REQUEST),
+        (Vec::new(), StatusCode::BAD_REQUEST),
+    ] {
+        assert_eq!(local.ask(Method::POST, &restore, body).await.0, status);
+    }
+    assert_eq!(local.world.entries().len(), before);
+    let (status, restored) = local
+        .ask(
+            Method::POST,
+            &format!("{restore}?replace=true"),
+            with("a passphrase"),
+        )
+        .await;
+    assert_eq!(
+        (status, &restored["secrets"]),
+        (StatusCode::OK, &json!(["github", "slack-bot", "slack-signing"]))
+    );
+    let entries = local.world.entries().split_off(before);
+    let kinds: Vec<_> = entries
+        .iter()
+        .map(|entry| (entry.event.kind, entry.event.outcome))
+        .collect();
+    let done = Some(Outcome::Succeeded);
+    assert_eq!(
+        kinds,
+        [
+            (EventKind::SecretSet, None),
+            (EventKind::SecretRotated, None),
+            (EventKind::SecretRotated, None),
+            (EventKind::SecretSet, done),
+            (EventKind::SecretRotated, done),
+            (EventKind::SecretRotated, done),
+        ]
+    );
+    assert!(entries.iter().all(|entry| entry.event.facts["from"] == "backup"));
+    assert!(
+        !serde_json::to_string(&local.world.entries())
+            .unwrap()
+            .contains(CANARY)
+    );
+}
+
+#[tokio::test]
+async fn a_master_key_that_is_gone_is_a_warning_until_it_is_back() {
+    let local = Local::usual().await;
+    let (_, info) = local.ask(Method::GET, INFO, "").await;
+    assert_eq!(info["warnings"], json!([]));
+    let key = local.world.dir.path().join("vault/master.key");
+    let kept = key.with_extension("kept");
+    std::fs::rename(&key, &kept).unwrap();
+    let (_, info) = local.ask(Method::GET, INFO, "").await;
+    assert!(
+        info["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("clawstaff secret backup"),
+        "{info}"
+    );
+    let path = format!("{SECRETS}/slack-bot");
+    let (status, _) = local.ask(Method::PUT, &path, CANARY).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    std::fs::rename(&kept, &key).unwrap();
+    assert_eq!(
+        local.ask(Method::PUT, &path, CANARY).await.0,
+        StatusCode::NO_CONTENT
     );
 }

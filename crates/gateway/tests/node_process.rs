@@ -123,3 +123,57 @@ async fn it_keeps_its_keys_and_its_log_over_a_restart_and_says_what_it_left_open
         0o700
     );
 }
+
+#[tokio::test]
+async fn a_secret_that_ends_is_warned_of_and_is_an_incident_once_when_it_has_ended() {
+    let data = tempfile::tempdir().unwrap();
+    let first = start(data.path());
+    let warned = info(data.path()).await;
+    assert!(warned.warnings.is_empty(), "{:?}", warned.warnings);
+    let set = |end: jiff::Timestamp| format!("/local/v1/secrets/slack-bot?expires={end}");
+    let now = jiff::Timestamp::now();
+    let (status, _) = ask(data.path(), Method::PUT, &set(now), "xoxb").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let far = set(now + jiff::SignedDuration::from_hours(15 * 24));
+    assert_eq!(
+        ask(data.path(), Method::PUT, &far, "xoxb").await.0,
+        StatusCode::NO_CONTENT
+    );
+    assert!(info(data.path()).await.warnings.is_empty());
+    let soon = set(jiff::Timestamp::now() + jiff::SignedDuration::from_secs(2));
+    assert_eq!(
+        ask(data.path(), Method::PUT, &soon, "xoxb").await.0,
+        StatusCode::NO_CONTENT
+    );
+    let warnings = info(data.path()).await.warnings;
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("`slack-bot`"),
+        "{warnings:?}"
+    );
+    let ended = async {
+        while !info(data.path()).await.warnings[0].contains("ended") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), ended).await.unwrap();
+    first.end().await;
+    let size = |data: &Path| verify_dir(&data.join("gateway/log"), None, None).size;
+    let before = size(data.path());
+
+    // Each start looks at once.
+    let second = start(data.path());
+    let told = async {
+        while info(data.path()).await.log_size == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), told).await.unwrap();
+    second.end().await;
+    assert_eq!(size(data.path()), before + 1);
+    let noted = std::fs::read_to_string(data.path().join("gateway/ended-secrets.json")).unwrap();
+    assert!(noted.contains("slack-bot"), "{noted}");
+    let third = start(data.path());
+    info(data.path()).await;
+    third.end().await;
+    assert_eq!(size(data.path()), before + 1);
+}

@@ -189,7 +189,7 @@ pub(crate) fn remove(path: &Path) -> Result<bool, PrivateFileError> {
     }
 }
 
-fn sync_dir(dir: &Path) -> Result<(), PrivateFileError> {
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), PrivateFileError> {
     File::open(dir)
         .and_then(|d| d.sync_all())
         .map_err(io_error("flush the directory", dir))

@@ -15,6 +15,7 @@
 //! [`Permit`]: clawstaff_policy::Permit
 //! [`Receipt`]: clawstaff_audit::Receipt
 
+mod backup;
 mod binding;
 mod files;
 mod lookup;
@@ -25,10 +26,11 @@ pub mod seal;
 mod store;
 mod unlock;
 
+pub use backup::{BackupError, Contents, MAX_BACKUP};
 pub use binding::{Binding, Destination, HostRule, HostRuleError, Misuse};
 pub use files::PrivateFileError;
 pub use lookup::{Found, Lookup, LookupError, NoStores, Store};
 pub use reference::{ResolveError, read_token};
 pub use release::{ReleaseError, SINK_PREFIX, SinkSecretError};
-pub use store::{MAX_SECRET, OpenError, SealedInfo, SecretInfo, SetOutcome, StoreError, Vault};
+pub use store::{MAX_SECRET, OpenError, SealedInfo, SecretInfo, SetOutcome, StoreError, Terms, Vault};
 pub use unlock::Unlock;

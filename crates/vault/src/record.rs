@@ -5,6 +5,7 @@
 //! only move files or name addresses can send the secret elsewhere.
 
 use clawstaff_types::{ConnectionName, Secret, SecretName, spec::CredentialRef};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::binding::{Binding, HostRule};
@@ -20,10 +21,12 @@ pub(crate) struct Record {
     /// Counts the values that it has had, from 1.
     pub(crate) version: u32,
     pub(crate) binding: Binding,
+    /// When the value stops being good, if whoever stored it said so. It is told, not enforced: the service decides.
+    pub(crate) expires: Option<Timestamp>,
     pub(crate) body: Body,
 }
 
-/// The value, or where it is found.
+/// The value, or where it is found. What an OAuth flow refreshes will be a third one.
 #[derive(Debug, Clone)]
 pub(crate) enum Body {
     Value(Secret<String>),
@@ -37,6 +40,8 @@ struct Head {
     version: u32,
     connections: Vec<ConnectionName>,
     hosts: Vec<HostRule>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires: Option<Timestamp>,
     reference: bool,
 }
 
@@ -47,6 +52,7 @@ impl Record {
             version: self.version,
             connections: self.binding.connections.clone(),
             hosts: self.binding.hosts.clone(),
+            expires: self.expires,
             reference: matches!(self.body, Body::Reference(_)),
         });
         let (head, reference) = (head.ok()?, self.reference());
@@ -69,6 +75,7 @@ impl Record {
             return Some(Self {
                 version: 1,
                 binding: Binding::default(),
+                expires: None,
                 body: Body::Value(Secret::new(value.to_owned())),
             });
         }
@@ -87,8 +94,17 @@ impl Record {
                 connections: head.connections,
                 hosts: head.hosts,
             },
+            expires: head.expires,
             body,
         })
+    }
+
+    /// The same for a text whose name is not known before.
+    pub(crate) fn parse_named(text: &str) -> Option<(SecretName, Self)> {
+        let (_, rest) = text.split_once('\n')?;
+        let name: SecretName = rest.split_once('\n')?.0.parse().ok()?;
+        let record = Self::parse(&name, text)?;
+        Some((name, record))
     }
 
     /// The text of its reference; empty for a value.

@@ -9,13 +9,14 @@ use std::{
     io::{Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use clawstaff_types::{ConnectionName, Secret, SecretName, spec::CredentialRef};
 use jiff::Timestamp;
 
 use crate::{
+    backup::{self, file_of},
     binding::{Binding, Destination, Misuse},
     files::{self, PrivateFileError, Readers, Stamp},
     lookup::{Lookup, NoStores},
@@ -67,8 +68,11 @@ pub enum OpenError {
     #[error("the master key in `{}` is sealed to a passphrase: say in `unlock` beside it where the passphrase comes from, `credential:NAME` or `command:LINE`", .0.display())]
     NeedsUnlock(PathBuf),
     /// Secrets without the key that opens them.
-    #[error("the vault in `{}` holds secrets but its master.key is gone: restore the key, or move the *.age files away and set the secrets again", .0.display())]
+    #[error("the vault in `{}` holds secrets but its master.key is gone: put the key back; or move the *.age files away, start the gateway, and bring the secrets back with `clawstaff secret restore` from a backup or with `clawstaff secret set`", .0.display())]
     KeyLost(PathBuf),
+    /// A restoring that was decided on cannot be brought to its end.
+    #[error("cannot go on with the restoring that was under way")]
+    Restoring(#[source] backup::BackupError),
 }
 
 /// Why a secret could not be stored, removed or read.
@@ -88,6 +92,11 @@ pub enum StoreError {
     /// No such secret.
     #[error("there is no secret `{0}` in the vault: set it with `clawstaff secret set {0}`")]
     Missing(SecretName),
+    /// The key is gone from the disk, so what is sealed now would be lost with this process.
+    #[error(
+        "the vault's master key is gone from `{}` and only the running gateway still has it: run `clawstaff secret backup` now; then stop the gateway, move the *.age files away, start it, and run `clawstaff secret restore`", .0.display()
+    )]
+    KeyLost(PathBuf),
     /// age refused to seal.
     #[error("cannot seal the secret `{0}`")]
     Seal(SecretName),
@@ -127,6 +136,15 @@ pub enum SetOutcome {
     Replaced,
 }
 
+/// What is said of a secret when it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// Where it may be used; as before when nothing is said.
+    pub binding: Option<Binding>,
+    /// When its value stops being good, if that is known.
+    pub expires: Option<Timestamp>,
+}
+
 /// A secret, never its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretInfo {
@@ -145,6 +163,8 @@ pub struct SealedInfo {
     pub version: u32,
     /// Where it may be used.
     pub binding: Binding,
+    /// When its value stops being good, if that was said.
+    pub expires: Option<Timestamp>,
     /// Where its value is found, if not in the vault.
     pub reference: Option<CredentialRef>,
 }
@@ -153,6 +173,8 @@ pub struct SealedInfo {
 pub struct Vault {
     dir: PathBuf,
     identity: age::x25519::Identity,
+    /// What has the master key, where it is a file.
+    key_file: Option<PathBuf>,
     commands: Vec<String>,
     stores: Arc<dyn Lookup>,
     /// Held while a secret is written or removed.
@@ -194,10 +216,12 @@ impl Vault {
             path: dir.to_owned(),
             source,
         })?;
-        let identity = unlock.identity(dir)?;
+        let (identity, key_file) = unlock.identity(dir)?;
+        backup::finish(dir).map_err(OpenError::Restoring)?;
         Ok(Self {
             dir: dir.to_owned(),
             identity,
+            key_file,
             commands: Vec::new(),
             stores: Arc::new(NoStores),
             writing: Mutex::new(()),
@@ -239,7 +263,7 @@ impl Vault {
     /// # Errors
     /// When the value is empty or too long, or cannot be written.
     pub fn set(&self, name: &SecretName, value: Secret<String>) -> Result<SetOutcome, StoreError> {
-        self.put(name, body_of(name, &value)?, None)
+        self.put(name, body_of(name, &value)?, Terms::default())
     }
 
     /// The same, and it may be used as `binding` says from now on.
@@ -252,7 +276,24 @@ impl Vault {
         value: Secret<String>,
         binding: Binding,
     ) -> Result<SetOutcome, StoreError> {
-        self.put(name, body_of(name, &value)?, Some(binding))
+        let terms = Terms {
+            binding: Some(binding),
+            expires: None,
+        };
+        self.set_under(name, value, terms)
+    }
+
+    /// The same under these terms.
+    ///
+    /// # Errors
+    /// As [`Vault::set`].
+    pub fn set_under(
+        &self,
+        name: &SecretName,
+        value: Secret<String>,
+        terms: Terms,
+    ) -> Result<SetOutcome, StoreError> {
+        self.put(name, body_of(name, &value)?, terms)
     }
 
     /// A new value for a secret that is there, used as before.
@@ -260,11 +301,28 @@ impl Vault {
     /// # Errors
     /// As [`Vault::set`], or when there is no such secret.
     pub fn rotate(&self, name: &SecretName, value: Secret<String>) -> Result<SetOutcome, StoreError> {
+        self.rotate_until(name, value, None)
+    }
+
+    /// The same, and the value is good until `expires`.
+    ///
+    /// # Errors
+    /// As [`Vault::rotate`].
+    pub fn rotate_until(
+        &self,
+        name: &SecretName,
+        value: Secret<String>,
+        expires: Option<Timestamp>,
+    ) -> Result<SetOutcome, StoreError> {
         let value = body_of(name, &value)?;
         if !self.contains(name) {
             return Err(StoreError::Missing(name.clone()));
         }
-        self.put(name, value, None)
+        let terms = Terms {
+            binding: None,
+            expires,
+        };
+        self.put(name, value, terms)
     }
 
     /// Stores under `name` where the value is found, instead of the value. It is looked up at each use.
@@ -275,7 +333,7 @@ impl Vault {
         &self,
         name: &SecretName,
         reference: CredentialRef,
-        binding: Option<Binding>,
+        terms: Terms,
     ) -> Result<SetOutcome, StoreError> {
         match reference {
             CredentialRef::Vault(_) => Err(StoreError::NoReference(name.clone())),
@@ -283,7 +341,7 @@ impl Vault {
             | CredentialRef::File(_)
             | CredentialRef::Exec(_)
             | CredentialRef::Bao(_)
-            | CredentialRef::Kubernetes(_) => self.put(name, Body::Reference(reference), binding),
+            | CredentialRef::Kubernetes(_) => self.put(name, Body::Reference(reference), terms),
         }
     }
 
@@ -298,7 +356,7 @@ impl Vault {
     /// # Errors
     /// When there is no such secret, it does not open, or cannot be written.
     pub fn bind(&self, name: &SecretName, binding: Binding) -> Result<(), StoreError> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.hold_writing();
         let record = Record {
             binding,
             ..(*self.record(name)?).clone()
@@ -318,7 +376,7 @@ impl Vault {
         if record.binding.is_complete() {
             return Ok(record);
         }
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.hold_writing();
         // Another call may have been the first.
         let record = self.record(name)?;
         record.binding.check(name, connection, to)?;
@@ -330,8 +388,8 @@ impl Vault {
         Ok(Arc::new(bound))
     }
 
-    fn put(&self, name: &SecretName, body: Body, binding: Option<Binding>) -> Result<SetOutcome, StoreError> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+    fn put(&self, name: &SecretName, body: Body, terms: Terms) -> Result<SetOutcome, StoreError> {
+        let _writing = self.hold_writing();
         let (outcome, before) = if self.contains(name) {
             (SetOutcome::Replaced, self.record(name).ok())
         } else {
@@ -340,14 +398,25 @@ impl Vault {
         let kept = before.as_ref().map(|record| record.binding.clone());
         let record = Record {
             version: before.map_or(1, |record| record.version.saturating_add(1)),
-            binding: binding.or(kept).unwrap_or_default(),
+            binding: terms.binding.or(kept).unwrap_or_default(),
+            expires: terms.expires,
             body,
         };
         self.write(name, &record)?;
         Ok(outcome)
     }
 
+    /// Refuses to seal anything to a master key that is gone from the disk: the next start could open nothing.
+    ///
+    /// # Errors
+    /// When the key's file is gone.
+    pub fn check_key(&self) -> Result<(), StoreError> {
+        let lost = self.key_file.as_deref().filter(|path| !path.exists());
+        lost.map_or(Ok(()), |path| Err(StoreError::KeyLost(path.to_owned())))
+    }
+
     fn write(&self, name: &SecretName, record: &Record) -> Result<(), StoreError> {
+        self.check_key()?;
         let sealed = self
             .seal(name, record)
             .ok_or_else(|| StoreError::Seal(name.clone()))?;
@@ -363,7 +432,7 @@ impl Vault {
     /// # Errors
     /// When there is none of this name, or the file system refuses.
     pub fn remove(&self, name: &SecretName) -> Result<(), StoreError> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.hold_writing();
         self.forget(name);
         match files::remove(&self.path(name)) {
             Ok(true) => Ok(()),
@@ -398,6 +467,7 @@ impl Vault {
             let sealed = self.record(&name).ok().map(|record| SealedInfo {
                 version: record.version,
                 binding: record.binding.clone(),
+                expires: record.expires,
                 reference: match &record.body {
                     Body::Value(_) => None,
                     Body::Reference(reference) => Some(reference.clone()),
@@ -432,6 +502,20 @@ impl Vault {
         Ok(record)
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Nobody writes or removes a secret while this is held.
+    pub(crate) fn hold_writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wipes all values from memory.
+    pub(crate) fn forget_all(&self) {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Wipes the value from memory.
     fn forget(&self, name: &SecretName) {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
@@ -449,10 +533,10 @@ impl Vault {
     }
 
     fn path(&self, name: &SecretName) -> PathBuf {
-        self.dir.join(format!("{name}{SUFFIX}"))
+        self.dir.join(file_of(name))
     }
 
-    fn seal(&self, name: &SecretName, record: &Record) -> Option<Vec<u8>> {
+    pub(crate) fn seal(&self, name: &SecretName, record: &Record) -> Option<Vec<u8>> {
         let recipient = self.identity.to_public();
         let encryptor =
             age::Encryptor::with_recipients(std::iter::once(&recipient as &dyn age::Recipient)).ok()?;

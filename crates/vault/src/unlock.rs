@@ -60,13 +60,13 @@ impl Unlock {
         Ok(Self(Some(given)))
     }
 
-    /// The identity that opens the secrets in `dir`.
-    pub(crate) fn identity(self, dir: &Path) -> Result<age::x25519::Identity, OpenError> {
+    /// The identity that opens the secrets in `dir`, and the file that it stands in, where there is one.
+    pub(crate) fn identity(self, dir: &Path) -> Result<(age::x25519::Identity, Option<PathBuf>), OpenError> {
         match self.0 {
-            None => from_file(dir),
+            None => Ok((from_file(dir)?, Some(dir.join(MASTER_KEY)))),
             Some(given) => match parse_identity(given.expose_secret().as_bytes()) {
-                Some(identity) => Ok(identity),
-                None => with_passphrase(dir, given),
+                Some(identity) => Ok((identity, None)),
+                None => Ok((with_passphrase(dir, given)?, Some(dir.join(WRAPPED_KEY)))),
             },
         }
     }

@@ -11,7 +11,7 @@ use clawstaff_types::{
 };
 use clawstaff_vault::{
     Binding, Destination, Misuse, OpenError, ReleaseError, ResolveError, SealedInfo, SetOutcome, StoreError,
-    Vault,
+    Terms, Vault,
 };
 
 const CANARY: &str = "xoxb-canary-4711-0815";
@@ -359,14 +359,21 @@ async fn a_reference_that_the_control_plane_names_goes_to_the_connectors_own_hos
     let reference = CredentialRef::try_from(direct).unwrap();
     let binding = bound(&[], &["ghe.acme.com"]);
     vault
-        .refer(&name("bot"), reference.clone(), Some(binding))
+        .refer(
+            &name("bot"),
+            reference.clone(),
+            Terms {
+                binding: Some(binding),
+                expires: None,
+            },
+        )
         .unwrap();
     let given = released_for(&vault, "vault:bot", "slack", "ghe.acme.com").await;
     assert_eq!(given.unwrap().expose_secret(), CANARY);
     assert_eq!(seal_of_bot(&vault).reference, Some(reference));
     let loops = CredentialRef::Vault(name("bot"));
     assert!(matches!(
-        vault.refer(&name("x"), loops, None),
+        vault.refer(&name("x"), loops, Terms::default()),
         Err(StoreError::NoReference(_))
     ));
 }
@@ -561,4 +568,22 @@ fn nothing_that_is_printed_holds_a_secret() {
     let key = fs::read_to_string(dir.path().join("master.key")).unwrap();
     let printed = format!("{vault:?} {:?}", vault.list().unwrap());
     assert!(!printed.contains(CANARY) && !printed.contains(key.trim()));
+}
+
+#[tokio::test]
+async fn when_a_value_ends_is_sealed_with_it_survives_its_first_use_and_goes_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let vault = Vault::open(dir.path()).unwrap();
+    let expires: jiff::Timestamp = "2020-01-31T00:00:00Z".parse().unwrap();
+    let terms = Terms {
+        binding: None,
+        expires: Some(expires),
+    };
+    vault.set_under(&name("bot"), secret(CANARY), terms).unwrap();
+    // It is told, not enforced.
+    released(&vault, "vault:bot").await.unwrap();
+    assert_eq!(seal_of_bot(&vault).expires, Some(expires));
+    assert_eq!(seal_of_bot(&vault).binding.connections.len(), 1);
+    vault.rotate(&name("bot"), secret("second")).unwrap();
+    assert_eq!(seal_of_bot(&vault).expires, None);
 }

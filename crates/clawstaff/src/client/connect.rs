@@ -24,7 +24,11 @@ use tokio_rustls::{
     rustls::{ClientConfig, RootCertStore},
 };
 
-use crate::failure::{Exit, Failure};
+use crate::{
+    failure::{Exit, Failure},
+    fault,
+    place::GATEWAY_FAULT,
+};
 
 /// How long a connection may take to be made.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -121,9 +125,11 @@ fn is_loopback(host: &str) -> bool {
 async fn unix(socket: &Path, owned: &Path, who: &str) -> Result<SendRequest<Full<Bytes>>, Failure> {
     let stream = UnixStream::connect(socket).await.map_err(|error| {
         let message = format!("cannot reach {who} at {}: {error}", socket.display());
-        match error.kind() {
-            ErrorKind::PermissionDenied => Failure::new(Exit::Denied, message),
-            _ => Failure::unavailable(message)
+        let fault = fault::read(&socket.with_file_name(GATEWAY_FAULT));
+        match (error.kind(), fault) {
+            (ErrorKind::PermissionDenied, _) => Failure::new(Exit::Denied, message),
+            (_, Some(why)) => Failure::unavailable(format!("{message}; {why}")),
+            (_, None) => Failure::unavailable(message)
                 .hint("start it with `clawstaff up`, or name the right one with --data or --server"),
         }
     })?;

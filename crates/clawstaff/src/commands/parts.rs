@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use super::up::libexec;
-use crate::{context::Context, failure::Failure, uplink};
+use crate::{context::Context, failure::Failure, fault, uplink};
 
 /// Set by a supervisor to its process id: the part ends when the supervisor does.
 pub(crate) const SUPERVISOR: &str = "CLAWSTAFF_SUPERVISOR";
@@ -177,9 +177,16 @@ pub(crate) fn gateway(context: &Context, args: GatewayArgs) -> Result<(), Failur
         custody: args.custody.into(),
     };
     follow_supervisor()?;
+    let reason = context.place()?.gateway_fault();
+    fault::forget(&reason);
     let confined = clawstaff_gateway::confine_process(&config);
-    confined.map_err(|error| Failure::failed(format!("the gateway: {}", chain(&error))))?;
-    serve("the gateway", |shutdown| clawstaff_gateway::run(config, shutdown))
+    let ended = confined
+        .map_err(|error| Failure::failed(format!("the gateway: {}", chain(&error))))
+        .and_then(|()| serve("the gateway", |shutdown| clawstaff_gateway::run(config, shutdown)));
+    if let Err(failure) = &ended {
+        fault::leave(&reason, failure.message());
+    }
+    ended
 }
 
 pub(crate) fn runner(context: &Context, args: RunnerArgs) -> Result<(), Failure> {

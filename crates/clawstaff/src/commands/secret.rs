@@ -3,18 +3,22 @@
 //! They go straight to the gateway on its own host, never through the control plane, and are never arguments:
 //! a file, standard input, or a prompt without echo.
 
+mod backup;
+
 use std::{
     io::{IsTerminal as _, Read as _},
     path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
-use clawstaff_api::local::{SECRETS, SecretInfo};
+use clawstaff_api::local::{GatewayInfo, INFO, SECRETS, SecretInfo};
 use clawstaff_types::{ConnectionName, Secret, SecretName};
 use http::Method;
+use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
+use super::grant::instant;
 use crate::{
     context::Context,
     failure::Failure,
@@ -45,6 +49,8 @@ with a `base_url`.")]
         file: Option<PathBuf>,
         #[command(flatten)]
         uses: Uses,
+        #[command(flatten)]
+        end: End,
     },
     /// Give a secret a new value; the next call uses it
     #[command(after_help = "Example:\n  clawstaff secret rotate slack-bot < token.txt
@@ -56,6 +62,8 @@ Calls under way end with the value that they began with. Where it may be used st
         /// File to read it from, instead of standard input
         #[arg(short, long, value_name = "FILE")]
         file: Option<PathBuf>,
+        #[command(flatten)]
+        end: End,
     },
     /// Say where a secret is found instead of storing it
     #[command(after_help = "Examples:
@@ -71,6 +79,8 @@ It is looked up at each use, by the gateway.")]
         reference: String,
         #[command(flatten)]
         uses: Uses,
+        #[command(flatten)]
+        end: End,
     },
     /// Let a secret be used by further connections or go to further hosts
     #[command(after_help = "Examples:
@@ -85,6 +95,8 @@ It is looked up at each use, by the gateway.")]
         #[arg(long)]
         only: bool,
     },
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
     /// List the secrets' names; never a value
     #[command(after_help = "Example:\n  clawstaff secret list")]
     List,
@@ -94,6 +106,23 @@ It is looked up at each use, by the gateway.")]
         /// Its name
         name: SecretName,
     },
+}
+
+/// When a value ends
+#[derive(Debug, clap::Args)]
+pub(crate) struct End {
+    /// When the value stops being good: a date (its first moment, UTC) or RFC 3339. `secret list` and `status` warn from 14 days before, and
+    /// an incident is opened when it has come; calls are made all the same
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    expires: Option<Timestamp>,
+}
+
+impl End {
+    fn query(&self) -> String {
+        let expires = self.expires.map(|expires| expires.to_string());
+        let escaped = expires.map(|text| utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string());
+        escaped.map_or_else(String::new, |text| format!("&expires={text}"))
+    }
 }
 
 /// Where a secret may be used
@@ -127,16 +156,21 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
     let client = context.gateway()?;
     let path = |name: &SecretName| format!("{SECRETS}/{name}");
     match command {
-        Command::Set { name, file, uses } => {
+        Command::Set {
+            name,
+            file,
+            uses,
+            end,
+        } => {
             let body = value(&name, file.as_deref())?;
-            let path = format!("{}?{}", path(&name), uses.query(false));
+            let path = format!("{}?{}{}", path(&name), uses.query(false), end.query());
             client.tell(Method::PUT, &path, body).await?;
             output::note(&format!("stored {name}"));
             Ok(())
         }
-        Command::Rotate { name, file } => {
+        Command::Rotate { name, file, end } => {
             let body = value(&name, file.as_deref())?;
-            let path = format!("{}/rotate", path(&name));
+            let path = format!("{}/rotate?{}", path(&name), end.query().trim_start_matches('&'));
             client.tell(Method::POST, &path, body).await?;
             output::note(&format!("rotated {name}"));
             Ok(())
@@ -145,8 +179,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             name,
             reference,
             uses,
+            end,
         } => {
-            let path = format!("{}/reference?{}", path(&name), uses.query(false));
+            let path = format!("{}/reference?{}{}", path(&name), uses.query(false), end.query());
             client.tell(Method::PUT, &path, Bytes::from(reference)).await?;
             output::note(&format!("{name} is looked up at each use"));
             Ok(())
@@ -157,9 +192,15 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             output::note(&format!("bound {name}"));
             Ok(())
         }
+        Command::Backup(args) => backup::backup(&client, args).await,
+        Command::Restore(args) => backup::restore(&client, args).await,
         Command::List => {
             let secrets: Vec<SecretInfo> = client.get(SECRETS).await?;
-            let columns = ["NAME", "VERSION", "CONNECTIONS", "HOSTS", "UPDATED"];
+            let gateway: GatewayInfo = client.get(INFO).await?;
+            for warning in gateway.warnings {
+                output::note(&format!("warning: {warning}"));
+            }
+            let columns = ["NAME", "VERSION", "CONNECTIONS", "HOSTS", "UPDATED", "EXPIRES"];
             context.output.list(&secrets, &columns, |secret| {
                 let connections: Vec<&str> = secret.connections.iter().map(ConnectionName::as_str).collect();
                 let version = secret
@@ -171,6 +212,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
                     Cell::new(connections.join(" ")),
                     Cell::new(secret.hosts.join(" ")),
                     Cell::new(&secret.updated),
+                    Cell::or_dash(secret.expires),
                 ]
             })
         }
@@ -183,10 +225,12 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
 }
 
 fn value(name: &SecretName, file: Option<&Path>) -> Result<Bytes, Failure> {
-    Ok(Bytes::copy_from_slice(read(name, file)?.expose_secret()))
+    let what = format!("value of {name}");
+    Ok(Bytes::copy_from_slice(read(&what, file)?.expose_secret()))
 }
 
-fn read(name: &SecretName, file: Option<&Path>) -> Result<Secret<Vec<u8>>, Failure> {
+/// What is asked for as `what`: from a file, the terminal without echo, or standard input.
+fn read(what: &str, file: Option<&Path>) -> Result<Secret<Vec<u8>>, Failure> {
     let failed = |error: std::io::Error| Failure::failed(format!("cannot read the secret: {error}"));
     let mut value = Vec::with_capacity(MAX + 1);
     let limit = u64::try_from(MAX).unwrap_or(u64::MAX) + 1;
@@ -196,7 +240,7 @@ fn read(name: &SecretName, file: Option<&Path>) -> Result<Secret<Vec<u8>>, Failu
                 .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
             opened.take(limit).read_to_end(&mut value).map_err(failed)?;
         }
-        None if std::io::stdin().is_terminal() => prompt(name, &mut value).map_err(failed)?,
+        None if std::io::stdin().is_terminal() => prompt(what, &mut value).map_err(failed)?,
         None => {
             std::io::stdin()
                 .lock()
@@ -223,12 +267,12 @@ fn read(name: &SecretName, file: Option<&Path>) -> Result<Secret<Vec<u8>>, Failu
 }
 
 /// Asks on the terminal without echo; the terminal is put back whatever happens.
-fn prompt(name: &SecretName, value: &mut Vec<u8>) -> std::io::Result<()> {
+fn prompt(what: &str, value: &mut Vec<u8>) -> std::io::Result<()> {
     let terminal = std::io::stdin();
     let before = tcgetattr(&terminal)?;
     let mut quiet = before.clone();
     quiet.local_modes.remove(LocalModes::ECHO);
-    output::note(&format!("value of {name} (not shown):"));
+    output::note(&format!("{what} (not shown):"));
     tcsetattr(&terminal, OptionalActions::Flush, &quiet)?;
     let read = read_line(value);
     tcsetattr(&terminal, OptionalActions::Flush, &before)?;

@@ -1,8 +1,16 @@
 //! `clawstaff whoami` and `clawstaff status`: who asks, and what is there.
 
-use clawstaff_api::people::{ServerStatus, WhoAmI};
+use clawstaff_api::{
+    local::{GatewayInfo, INFO},
+    people::{ServerStatus, WhoAmI},
+};
 
-use crate::{context::Context, failure::Failure, output::Field};
+use crate::{
+    context::Context,
+    failure::Failure,
+    fault,
+    output::{self, Field},
+};
 
 /// Who the server takes you for
 #[derive(Debug, clap::Args)]
@@ -23,7 +31,22 @@ pub(crate) async fn whoami(context: &Context) -> Result<(), Failure> {
 
 pub(crate) async fn status(context: &Context) -> Result<(), Failure> {
     let status: ServerStatus = context.api()?.get("/v1/status").await?;
-    context.output.one(&status, fields)
+    context.output.one(&status, fields)?;
+    for warning in warnings(context).await {
+        output::note(&format!("warning: {warning}"));
+    }
+    Ok(())
+}
+
+/// What the gateway on this host wants to be done about something, or why it does not run.
+async fn warnings(context: &Context) -> Vec<String> {
+    let (Ok(place), Ok(gateway), false) = (context.place(), context.gateway(), context.is_remote()) else {
+        return Vec::new();
+    };
+    match gateway.get::<GatewayInfo>(INFO).await {
+        Ok(info) => info.warnings,
+        Err(_) => fault::read(&place.gateway_fault()).into_iter().collect(),
+    }
 }
 
 fn fields(status: &ServerStatus) -> Vec<Field> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::Context as _;
 use serde_json::Value;
 
 use super::{
@@ -14,12 +15,16 @@ use super::{
 };
 
 /// What an auditor or an operator can get out of the control plane.
-const EXPORTS: [&[&str]; 5] = [
+const EXPORTS: [&[&str]; 9] = [
     &["get"],
     &["audit", "query", "--limit", "1000", "-o", "json"],
     &["claw", "list", "-o", "json"],
     &["grant", "list", "-o", "json"],
     &["connection", "list", "-o", "json"],
+    &["audit", "export", "--format", "jsonl"],
+    &["audit", "export", "--format", "csv"],
+    &["audit", "export", "--format", "ocsf"],
+    &["audit", "export", "--format", "cef"],
 ];
 
 /// Searches the control plane's files, output, answers and memory; then shows that the search can find something.
@@ -54,9 +59,35 @@ pub(super) async fn searched(story: &mut Story, stage: &Stage) -> anyhow::Result
     }
     story.observe(
         told.is_empty(),
-        format!("what it answers when asked for everything: {} found", told.len()),
+        format!(
+            "what it answers when asked for everything, exports in every format among it: {} found",
+            told.len()
+        ),
     );
+    backed_up(story, stage, &canaries).await?;
     in_memory(story, stage, &canaries)
+}
+
+/// A backup of the vault has every key, and shows none.
+async fn backed_up(story: &mut Story, stage: &Stage, canaries: &Canaries) -> anyhow::Result<()> {
+    let file = stage.props.join("vault.age");
+    let path = file.to_str().context("the directory's name is not text")?;
+    stage
+        .cli
+        .must(&["secret", "backup", path], Some("the demo's passphrase"))
+        .await?;
+    let backup = std::fs::read(&file)?;
+    let mut shown = BTreeSet::new();
+    canaries.search(&backup, &mut shown);
+    story.observe(
+        shown.is_empty() && backup.len() > 200,
+        format!(
+            "a backup of the vault, {} bytes: {} found",
+            backup.len(),
+            shown.len()
+        ),
+    );
+    Ok(())
 }
 
 fn in_memory(story: &mut Story, stage: &Stage, canaries: &Canaries) -> anyhow::Result<()> {

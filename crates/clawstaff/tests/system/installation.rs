@@ -249,8 +249,12 @@ impl Installation {
     }
 }
 
-impl Drop for Installation {
-    fn drop(&mut self) {
+impl Installation {
+    /// Ends it; its directory stays.
+    pub(crate) fn end(&mut self) {
+        if !matches!(self.up.try_wait(), Ok(None)) {
+            return;
+        }
         let pid = i32::try_from(self.up.id())
             .ok()
             .and_then(rustix::process::Pid::from_raw);
@@ -259,6 +263,12 @@ impl Drop for Installation {
             let _gone = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         drop(self.up.wait());
+    }
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        self.end();
         if std::thread::panicking() {
             eprintln!("the installation's own words:\n{}", self.log_tail());
         }

@@ -85,6 +85,12 @@ const VERBS: &[Row] = &[
         Record("config.changed"),
     ),
     Row("secret list", "secret list", NO_CONTENT),
+    Row("secret backup", "secret backup BACKUP", Record("config.changed")),
+    Row(
+        "secret restore",
+        "secret restore BACKUP --replace",
+        Record("secret.rotated"),
+    ),
     Row("secret remove", "secret remove later", Record("secret.removed")),
     Row(
         "apply",
@@ -271,6 +277,7 @@ fn arguments(installation: &Installation, used: &str) -> Vec<String> {
         .map(|word| match word {
             "SPEC" => beside("spec.toml"),
             "CHANGED" => beside("changed.toml"),
+            "BACKUP" => beside("vault.age"),
             "GRANT" => grant(),
             "SNAPSHOT" => snapshot(),
             word => word.to_owned(),

@@ -11,13 +11,14 @@ use axum::{
 };
 use clawstaff_api::{
     ApiProblem, Code,
-    local::{BindingQuery, SecretInfo},
+    local::{BindingQuery, ExpiryQuery, SecretInfo},
 };
-use clawstaff_audit::{Draft, Phase, Stream};
+use clawstaff_audit::{Draft, Phase, Receipt, Stream};
 use clawstaff_types::{
     Actor, Digest, Event, EventKind, Outcome, ResourceRef, Secret, SecretName, spec::CredentialRef,
 };
-use clawstaff_vault::{Binding, StoreError, Vault};
+use clawstaff_vault::{Binding, StoreError, Terms, Vault};
+use jiff::Timestamp;
 
 use super::{Caller, Local, problem, respond};
 use crate::settle::chain;
@@ -31,9 +32,9 @@ pub(super) async fn list(State(local): State<Arc<Local>>) -> Response {
 
 fn shown(secret: clawstaff_vault::SecretInfo) -> SecretInfo {
     let version = secret.sealed.as_ref().map(|sealed| sealed.version);
-    let (binding, reference) = secret
+    let (binding, reference, expires) = secret
         .sealed
-        .map(|sealed| (sealed.binding, sealed.reference))
+        .map(|sealed| (sealed.binding, sealed.reference, sealed.expires))
         .unwrap_or_default();
     SecretInfo {
         name: secret.name,
@@ -42,6 +43,7 @@ fn shown(secret: clawstaff_vault::SecretInfo) -> SecretInfo {
         connections: binding.connections,
         hosts: binding.hosts.into_iter().map(String::from).collect(),
         reference: reference.map(String::from),
+        expires,
     }
 }
 
@@ -56,12 +58,9 @@ pub(super) async fn set(
         async {
             let (name, value) = (named(&name)?, text(body)?);
             let vault = &local.gateway.vault;
-            let binding = binding(vault, &name, &query)?;
-            let act = Act::of(kind_of(vault, &name), &name, binding.as_ref());
-            let change = || match binding {
-                Some(binding) => vault.set_bound(&name, value, binding).map(drop),
-                None => vault.set(&name, value).map(drop),
-            };
+            let terms = terms(vault, &name, &query)?;
+            let act = Act::under(kind_of(vault, &name), &name, &terms);
+            let change = || vault.set_under(&name, value, terms).map(drop);
             recorded(&local, &caller, act, change).await
         }
         .await,
@@ -72,13 +71,24 @@ pub(super) async fn rotate(
     State(local): State<Arc<Local>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
+    Query(query): Query<ExpiryQuery>,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     finish(
         async {
             let (name, value) = (existing(&local.gateway.vault, &name)?, text(body)?);
-            let change = || local.gateway.vault.rotate(&name, value).map(drop);
-            let act = Act::of(EventKind::SecretRotated, &name, None);
+            let terms = Terms {
+                binding: None,
+                expires: to_come(query.expires)?,
+            };
+            let act = Act::under(EventKind::SecretRotated, &name, &terms);
+            let change = || {
+                local
+                    .gateway
+                    .vault
+                    .rotate_until(&name, value, terms.expires)
+                    .map(drop)
+            };
             recorded(&local, &caller, act, change).await
         }
         .await,
@@ -98,13 +108,13 @@ pub(super) async fn refer(
             let reference = CredentialRef::try_from(reference.expose_secret().trim().to_owned())
                 .map_err(|error| ApiProblem::new(Code::Invalid, error.to_string()))?;
             let vault = &local.gateway.vault;
-            let binding = binding(vault, &name, &query)?;
+            let terms = terms(vault, &name, &query)?;
             if !matches!(reference, CredentialRef::Vault(_)) {
                 let looked_up = vault.check_reference(&reference).await;
                 looked_up.map_err(|error| ApiProblem::new(Code::Invalid, chain(&error)))?;
             }
-            let act = Act::of(kind_of(vault, &name), &name, binding.as_ref());
-            let change = || vault.refer(&name, reference, binding).map(drop);
+            let act = Act::under(kind_of(vault, &name), &name, &terms);
+            let change = || vault.refer(&name, reference, terms).map(drop);
             recorded(&local, &caller, act, change).await
         }
         .await,
@@ -123,6 +133,12 @@ pub(super) async fn bind(
             let name = existing(vault, &name)?;
             let binding = binding(vault, &name, &query)?
                 .ok_or_else(|| ApiProblem::new(Code::Invalid, "name a connection or a host"))?;
+            if query.expires.is_some() {
+                return Err(ApiProblem::new(
+                    Code::Invalid,
+                    "when a value ends is said with the value",
+                ));
+            }
             let act = Act::of(EventKind::ConfigChanged, &name, Some(&binding));
             recorded(&local, &caller, act, || vault.bind(&name, binding)).await
         }
@@ -154,11 +170,30 @@ fn text(body: Result<Bytes, BytesRejection>) -> Result<Secret<String>, ApiProble
     }
 }
 
-fn kind_of(vault: &Vault, name: &SecretName) -> EventKind {
+pub(super) fn kind_of(vault: &Vault, name: &SecretName) -> EventKind {
     if vault.contains(name) {
         EventKind::SecretRotated
     } else {
         EventKind::SecretSet
+    }
+}
+
+/// What the query says of a value that is to be stored.
+fn terms(vault: &Vault, name: &SecretName, query: &BindingQuery) -> Result<Terms, ApiProblem> {
+    Ok(Terms {
+        binding: binding(vault, name, query)?,
+        expires: to_come(query.expires)?,
+    })
+}
+
+/// Refuses a value that is said to have ended already.
+fn to_come(expires: Option<Timestamp>) -> Result<Option<Timestamp>, ApiProblem> {
+    match expires {
+        Some(then) if then <= Timestamp::now() => Err(ApiProblem::new(
+            Code::Invalid,
+            format!("a value that ended at {then} is of no use"),
+        )),
+        Some(_) | None => Ok(expires),
     }
 }
 
@@ -218,15 +253,22 @@ fn finish(done: Result<(), ApiProblem>) -> Response {
     }
 }
 
-/// What is about to happen to a secret, as it is recorded.
-struct Act {
-    kind: EventKind,
-    name: SecretName,
-    facts: Vec<(&'static str, String)>,
+/// What is about to happen to a secret, or to the vault as a whole, as it is recorded.
+pub(super) struct Act {
+    pub(super) kind: EventKind,
+    pub(super) name: Option<SecretName>,
+    pub(super) facts: Vec<(&'static str, String)>,
 }
 
 impl Act {
-    fn of(kind: EventKind, name: &SecretName, binding: Option<&Binding>) -> Self {
+    fn under(kind: EventKind, name: &SecretName, terms: &Terms) -> Self {
+        let mut act = Self::of(kind, name, terms.binding.as_ref());
+        act.facts
+            .extend(terms.expires.map(|expires| ("expires", expires.to_string())));
+        act
+    }
+
+    pub(super) fn of(kind: EventKind, name: &SecretName, binding: Option<&Binding>) -> Self {
         let facts = binding.map(|binding| {
             let connections: Vec<_> = binding.connections.iter().map(ToString::to_string).collect();
             let hosts: Vec<_> = binding.hosts.iter().map(ToString::to_string).collect();
@@ -234,10 +276,17 @@ impl Act {
         });
         Self {
             kind,
-            name: name.clone(),
+            name: Some(name.clone()),
             facts: facts.unwrap_or_default(),
         }
     }
+}
+
+/// An act whose intent is durable.
+pub(super) struct Begun {
+    event: Event,
+    call: Digest,
+    receipt: Receipt,
 }
 
 /// Makes the intent durable, makes the change, makes its outcome durable.
@@ -247,55 +296,72 @@ async fn recorded(
     act: Act,
     change: impl FnOnce() -> Result<(), StoreError>,
 ) -> Result<(), ApiProblem> {
-    let Act { kind, name, facts } = act;
-    let mut event = Event::new(kind, Actor::Member(caller.0.clone()));
-    event.policy_revision = Some(local.gateway.state.load().revision());
-    event.resource = "secret"
-        .parse()
-        .and_then(|kind| ResourceRef::new(kind, name.as_str()))
-        .ok();
-    let facts = facts.into_iter().map(|(label, fact)| (label.to_owned(), fact));
-    event.facts.extend(facts);
-    let call = Digest::of(format!("{kind}\n{name}").as_bytes());
-    let draft = |phase, event| Draft {
-        stream: Stream::System("gateway".into()),
-        phase,
-        call,
-        event,
-    };
-    let log = &local.gateway.log;
-    let receipt = log
-        .append(draft(Phase::Intent, event.clone()))
-        .await
-        .map_err(|error| {
-            tracing::error!(%name, %error, "a change of a secret cannot be recorded");
-            ApiProblem::new(
-                Code::Unavailable,
-                "the log cannot be written, so the secret was not changed",
-            )
-        })?;
+    let begun = begun(local, caller, &act).await?;
     let done = change();
     // What was made of the old value goes with it.
     local.gateway.masks.retain(|_| false);
-    event.outcome = Some(if done.is_ok() {
+    ended(local, begun, done.is_ok()).await;
+    done.map_err(|error| refusal(&error))
+}
+
+/// Makes the intent durable.
+pub(super) async fn begun(local: &Local, caller: &Caller, act: &Act) -> Result<Begun, ApiProblem> {
+    let subject = act.name.as_ref().map_or("*", SecretName::as_str);
+    let mut event = Event::new(act.kind, Actor::Member(caller.0.clone()));
+    event.policy_revision = Some(local.gateway.state.load().revision());
+    event.resource = "secret"
+        .parse()
+        .and_then(|kind| ResourceRef::new(kind, subject))
+        .ok();
+    let facts = act.facts.iter();
+    event
+        .facts
+        .extend(facts.map(|(label, fact)| ((*label).to_owned(), fact.clone())));
+    let call = Digest::of(format!("{}\n{subject}", act.kind).as_bytes());
+    let draft = draft(Phase::Intent, call, event.clone());
+    let receipt = local.gateway.log.append(draft).await.map_err(|error| {
+        tracing::error!(%subject, %error, "a change of a secret cannot be recorded");
+        ApiProblem::new(
+            Code::Unavailable,
+            "the log cannot be written, so the secret was not changed",
+        )
+    })?;
+    Ok(Begun { event, call, receipt })
+}
+
+/// Makes the outcome durable.
+pub(super) async fn ended(local: &Local, begun: Begun, succeeded: bool) {
+    let mut event = begun.event;
+    event.outcome = Some(if succeeded {
         Outcome::Succeeded
     } else {
         Outcome::Failed
     });
-    if let Err(error) = log
-        .append(draft(Phase::Outcome { of: receipt.index() }, event))
-        .await
-    {
-        tracing::error!(%name, %error, "the outcome of a change of a secret cannot be recorded");
+    let of = begun.receipt.index();
+    let draft = draft(Phase::Outcome { of }, begun.call, event);
+    if let Err(error) = local.gateway.log.append(draft).await {
+        tracing::error!(of, %error, "the outcome of a change of a secret cannot be recorded");
     }
-    done.map_err(|error| refusal(&error))
 }
 
-fn refusal(error: &StoreError) -> ApiProblem {
+fn draft(phase: Phase, call: Digest, event: Event) -> Draft {
+    Draft {
+        stream: Stream::System("gateway".into()),
+        phase,
+        call,
+        event,
+    }
+}
+
+pub(super) fn refusal(error: &StoreError) -> ApiProblem {
     let code = match error {
         StoreError::Missing(_) => Code::NotFound,
         StoreError::Empty(_) | StoreError::TooLong(_) | StoreError::NoReference(_) => Code::Invalid,
-        StoreError::Seal(_) | StoreError::Unopenable(_) | StoreError::File { .. } | StoreError::List(_) => {
+        StoreError::KeyLost(_)
+        | StoreError::Seal(_)
+        | StoreError::Unopenable(_)
+        | StoreError::File { .. }
+        | StoreError::List(_) => {
             tracing::error!(%error, source = ?std::error::Error::source(error), "the vault cannot do its work");
             Code::Internal
         }

@@ -345,7 +345,7 @@ async fn refer(data: &Path, reference: &str) -> (u16, String) {
             }
         }
     };
-    let stream = tokio::time::timeout(Duration::from_secs(60), connected)
+    let stream = tokio::time::timeout(Duration::from_mins(1), connected)
         .await
         .unwrap();
     let io = hyper_util::rt::TokioIo::new(stream);
