@@ -93,7 +93,8 @@ pub struct Environment {
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// A clock that nobody can set, to tell when the other one jumps: time since any fixed moment.
     pub steady: Arc<dyn Fn() -> Duration + Send + Sync>,
-    /// The shortest time between two publications of the checkpoint file. Durability does not wait for it.
+    /// The shortest time between two publications of the checkpoint file and its copy at the anchor. Durability does not
+    /// wait for it. Each syncs directories, and while the file system does that an append may wait some milliseconds.
     pub publish_every: Duration,
     /// How long a batch may take to become durable. While one takes longer, appends that wait behind it and new ones
     /// are refused with [`AppendError::Slow`]; those in the batch itself are answered when the disk does, since
@@ -107,7 +108,7 @@ impl Default for Environment {
             disk: Arc::new(RealDisk),
             clock: Arc::new(Timestamp::now),
             steady: Arc::new(clock::since_boot),
-            publish_every: Duration::from_millis(100),
+            publish_every: Duration::from_secs(1),
             slow_after: Duration::from_secs(5),
         }
     }
@@ -450,7 +451,7 @@ impl Log {
         self.inner.shared.size()
     }
 
-    /// Follows [`Log::size`], at most [`Environment::publish_every`] behind it.
+    /// Follows [`Log::size`], at most a tenth of [`Environment::publish_every`] (or 10 ms) behind it.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.inner.shared.announce();
         self.inner.shared.announced.subscribe()

@@ -43,6 +43,9 @@ const CALLS: usize = 1_000;
 const STREAMS: usize = 200;
 /// What each of the streams carries, in events of about a kilobyte.
 const EVENTS: usize = 2_000;
+/// At the pace of a model that is fast: so many events, each so long after the one before.
+const PACED_EVENTS: usize = 250;
+const PACE: Duration = Duration::from_millis(20);
 const MANY: usize = 1_000;
 
 fn main() {
@@ -62,7 +65,8 @@ async fn measure() {
     let (port, keys) = provider().await;
     let mut gateway = Running::start(dir.path(), port);
     first_token(dir.path(), port).await;
-    throughput(dir.path(), port).await;
+    throughput(dir.path(), port, "paced").await;
+    throughput(dir.path(), port, "long").await;
     memory(dir.path(), &gateway).await;
     rotation(dir.path(), &mut gateway, &keys).await;
 }
@@ -96,7 +100,8 @@ async fn first_token(dir: &Path, port: u16) {
     );
 }
 
-async fn throughput(dir: &Path, port: u16) {
+/// `paced` asks whether the gateway keeps up with a provider, `long` what it carries at most.
+async fn throughput(dir: &Path, port: u16, kind: &str) {
     let mut rates = [0.0, 0.0];
     for (rate, through) in rates.iter_mut().zip([false, true]) {
         let mut clients = Vec::new();
@@ -110,7 +115,7 @@ async fn throughput(dir: &Path, port: u16) {
         let start = Instant::now();
         let read = join_all(clients.iter_mut().map(async |client| {
             let mut bytes = 0;
-            let mut body = ask(client, "long").await;
+            let mut body = ask(client, kind).await;
             while let Some(frame) = body.frame().await {
                 bytes += frame.unwrap().into_data().map_or(0, |data| data.len());
             }
@@ -121,7 +126,7 @@ async fn throughput(dir: &Path, port: u16) {
     }
     let [direct, through] = rates;
     println!(
-        "{STREAMS} streams at once: direct {direct:.0} MiB/s, through the gateway {through:.0} MiB/s, ratio {:.2}",
+        "{STREAMS} {kind} streams at once: direct {direct:.1} MiB/s, through the gateway {through:.1} MiB/s, ratio {:.2}",
         through / direct
     );
 }
@@ -254,6 +259,15 @@ async fn streaming(mut stream: TcpStream, seen: Arc<Mutex<String>>) {
         if text.contains("\"slow\"") {
             let _until_it_is_left = stream.read(&mut buffer).await;
             return;
+        }
+        if text.contains("\"paced\"") {
+            let mut pace = tokio::time::interval(PACE);
+            for _ in 0..PACED_EVENTS {
+                pace.tick().await;
+                if stream.write_all(chunk.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
         }
         if text.contains("\"long\"") {
             for _ in 0..EVENTS {

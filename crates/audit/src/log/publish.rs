@@ -30,14 +30,18 @@ use crate::{
 const MAX_PAUSE: Duration = Duration::from_mins(1);
 /// Lower than ordinary work: nobody waits for tiles.
 const NICE: i32 = 5;
+/// Whoever waits for entries hears of them so many times between two publications,
+const ANNOUNCEMENTS: u32 = 10;
+/// but no sooner after the last time.
+const QUIET: Duration = Duration::from_millis(10);
 /// A snapshot is left at most once in so many times of the shortest time between publications.
-const SNAPSHOT_EVERY: u32 = 10;
+const SNAPSHOT_EVERY: u32 = 1;
 /// With more entries to publish than this, or so long after one was due, a snapshot is left without waiting for the
 /// tiles before it: the newest segment may always be one ahead of them.
 const FAR_BEHIND: u64 = 200_000;
 const OVERDUE: Duration = Duration::from_secs(3);
 /// Tiles are synced at most once in so many.
-const SYNC_EVERY: u32 = 100;
+const SYNC_EVERY: u32 = 10;
 
 /// Why a publication failed. It is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +105,7 @@ impl Publisher {
                 return;
             }
             // Whoever waits for entries hears of them even while publishing fails.
-            not_before = publish_at.min(Instant::now() + self.every.max(Duration::from_millis(10)));
+            not_before = publish_at.min(Instant::now() + (self.every / ANNOUNCEMENTS).max(QUIET));
         }
     }
 

@@ -248,15 +248,14 @@ impl Line<'_> {
         }
         let turn = servers.asking(self.link);
         let _one_at_a_time = turn.lock().await;
-        let mut session = match servers.session(self.link, whose) {
-            Some(session) => session,
-            None => {
-                let (mut session, _) = self.handshake(credentials, &whose.1.capabilities).await?;
-                if let Some(to) = &whose.1.to {
-                    session.stream = self.own_stream(credentials, &session, (to, secret)).await;
-                }
-                session
+        let mut session = if let Some(session) = servers.session(self.link, whose) {
+            session
+        } else {
+            let (mut session, _) = self.handshake(credentials, &whose.1.capabilities).await?;
+            if let Some(to) = &whose.1.to {
+                session.stream = self.own_stream(credentials, &session, (to, secret)).await;
             }
+            session
         };
         if !is_ready(&session) {
             let params = json!({ "level": wanted });
