@@ -45,9 +45,10 @@ bring() {
 }
 
 suite() {
-    cargo build --quiet -p claw -p clawstaff-launcher
+    # Of the whole workspace, as scripts/test.sh has built it: by themselves they would be built with other features.
+    cargo build --quiet --workspace --bins
     local built
-    built=$(cargo test -p clawstaff-cage --test native --no-run 2>&1 | sed -n 's/.*(\(.*native-[0-9a-f]*\)).*/\1/p')
+    built=$(cargo test --workspace --test native --no-run 2>&1 | sed -n 's/.*(\(.*native-[0-9a-f]*\)).*/\1/p')
     mkdir -p "$root/t/deps"
     strip -o "$root/t/deps/native" "$built"
     for program in claw clawstaff-launcher; do
