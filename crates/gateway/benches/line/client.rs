@@ -112,9 +112,9 @@ pub(crate) async fn open(callers: Vec<Caller>, per_second: u32, calls: u32) -> V
     running.join_all().await
 }
 
-fn request(path: &str, body: &str) -> Request<Full<Bytes>> {
+fn request(host: &str, path: &str, body: &str) -> Request<Full<Bytes>> {
     Request::post(path)
-        .header("host", "slack.com")
+        .header("host", host)
         .header("content-type", "application/json")
         .body(Full::from(body.to_owned()))
         .unwrap()
@@ -122,7 +122,7 @@ fn request(path: &str, body: &str) -> Request<Full<Bytes>> {
 
 fn post() -> Request<Full<Bytes>> {
     let body = json!({ "channel": "C1", "text": "hello" });
-    request("/api/chat.postMessage", &body.to_string())
+    request("slack.com", "/api/chat.postMessage", &body.to_string())
 }
 
 fn mcp() -> Request<Full<Bytes>> {
@@ -135,7 +135,7 @@ fn mcp() -> Request<Full<Bytes>> {
             "io.modelcontextprotocol/clientInfo": { "name": "bench", "version": "1" },
         },
     } });
-    let mut request = request("/mcp", &body.to_string());
+    let mut request = request("localhost", "/mcp", &body.to_string());
     for (name, value) in [
         ("accept", "application/json, text/event-stream"),
         ("mcp-protocol-version", "2026-07-28"),
