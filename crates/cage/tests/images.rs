@@ -13,6 +13,8 @@
 mod common;
 #[path = "support/oci.rs"]
 mod oci;
+#[path = "support/server.rs"]
+mod server;
 
 use std::{
     fs,
@@ -97,8 +99,12 @@ async fn run(backend: &dyn Backend, spec: &CageSpec) -> String {
     said
 }
 
-/// What every image of these tests has: our program under another name, and a user.
+/// What every image of these tests has: our program under another name, and a user. Its second layer is one of zstd's.
 fn layout(dir: &Path, command: &[&str]) -> Layout {
+    layout_of(dir, command, Layout::zstd_layer)
+}
+
+fn layout_of(dir: &Path, command: &[&str], second: fn(&mut Layout, &[(&str, u32, &[u8])])) -> Layout {
     let program = fs::read(common::program("claw")).unwrap();
     let mut layout = Layout::new(dir);
     layout.layer(&[
@@ -110,10 +116,11 @@ fn layout(dir: &Path, command: &[&str]) -> Layout {
             b"root:x:0:0::/:\nworker:x:1234:1234::/:\n".as_slice(),
         ),
     ]);
-    layout.zstd_layer(&[
+    let files = [
         ("app/.wh.old", 0o644, b"".as_slice()),
         ("app/marker", 0o644, b"made of two layers".as_slice()),
-    ]);
+    ];
+    second(&mut layout, &files);
     layout.config(serde_json::json!({
         "Entrypoint": ["/opt/agent", "probe", "actor"],
         "Cmd": command,
@@ -382,7 +389,8 @@ async fn a_private_registry_is_pulled_from_with_the_credentials_of_the_host_and_
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     };
     let place = dir.path().join("layout");
-    layout(&place, &["read", "marker"]).finish("v1");
+    // An engine pulls by itself, and those before 23 do not know zstd.
+    layout_of(&place, &["read", "marker"], Layout::layer).finish("v1");
     // worker:secret, and worker:wrong
     let (good, bad) = ("d29ya2VyOnNlY3JldA==", "d29ya2VyOndyb25n");
     for (backend, registry, unknown, refused) in &cases {
@@ -462,26 +470,19 @@ impl Registry {
         let config = dir.join("registry.yml");
         let storage: PathBuf = dir.join("registry");
         let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
              http: {{addr: 127.0.0.1:{port}}}\n{more}",
             storage.display()
         );
         fs::write(&config, text).unwrap();
-        let child = command(within, "docker-registry")
+        let mut child = command(within, "docker-registry")
             .arg("serve")
             .arg(&config)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("docker-registry: {error}; run `scripts/setup.sh`"));
-        let end = Instant::now() + PATIENCE;
-        let base = format!("http://127.0.0.1:{port}/");
-        let mut ask = command(within, "curl");
-        ask.args(["--silent", "--noproxy", "*", &base]);
-        while !ask.status().unwrap().success() {
-            assert!(Instant::now() < end, "the registry does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        server::until_it_says(&mut child, &format!("listening on 127.0.0.1:{port}"));
         Self {
             child,
             port,

@@ -9,12 +9,13 @@
 #[path = "support/common.rs"]
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod common;
+#[path = "support/server.rs"]
+mod server;
 
 use std::{
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use clawstaff_cage::{
@@ -41,6 +42,7 @@ impl Podman {
         }
         let child = command
             .args([
+                "--log-level=info",
                 "--runtime=runc",
                 "--cgroup-manager=cgroupfs",
                 "--events-backend=file",
@@ -48,14 +50,10 @@ impl Podman {
             .args(["system", "service", "--time=0"])
             .arg(format!("unix://{}", dir.join("podman.sock").display()))
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn();
-        let child = child.unwrap_or_else(|error| panic!("podman: {error}; run `scripts/setup.sh`"));
-        let end = Instant::now() + Duration::from_secs(30);
-        while UnixStream::connect(dir.join("podman.sock")).is_err() {
-            assert!(Instant::now() < end, "podman does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let mut child = child.unwrap_or_else(|error| panic!("podman: {error}; run `scripts/setup.sh`"));
+        server::until_it_says(&mut child, "API service listening on");
         Self {
             service: child,
             dir: dir.to_owned(),
