@@ -27,8 +27,12 @@ type Ends = BTreeMap<SecretName, Timestamp>;
 
 /// What to say at `now` of secrets that end within 14 days or have ended.
 pub(crate) fn warnings(gateway: &Gateway, now: Timestamp) -> Vec<String> {
-    let soon = ends(gateway).into_iter().filter(|(_, end)| *end - AHEAD <= now);
+    let soon = ends(gateway).into_iter().filter(|(_, end)| is_soon(*end, now));
     soon.map(|(name, end)| warning(&name, end, now)).collect()
+}
+
+fn is_soon(end: Timestamp, now: Timestamp) -> bool {
+    end.duration_since(now) <= AHEAD
 }
 
 fn warning(name: &SecretName, end: Timestamp, now: Timestamp) -> String {
@@ -97,4 +101,23 @@ async fn incident(gateway: &Gateway, name: &SecretName, end: Timestamp) -> Resul
     let stream = Stream::System("gateway".to_owned());
     let recorded = record::fact(gateway, stream, Digest::of(b""), event).await;
     recorded.map(drop).map_err(|error| chain(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_soon_from_fourteen_days_before_it_on_however_far_off_it_is() {
+        let now: Timestamp = "2026-11-29T00:00:00Z".parse().unwrap();
+        for (end, soon) in [
+            (now + AHEAD, true),
+            (now + AHEAD + SignedDuration::from_nanos(1), false),
+            (now, true),
+            (Timestamp::MIN, true),
+            (Timestamp::MAX, false),
+        ] {
+            assert_eq!(is_soon(end, now), soon, "{end}");
+        }
+    }
 }
