@@ -21,7 +21,7 @@ mod files;
 mod mailbox;
 mod seen;
 
-pub(crate) use files::{read_bounded, replace, sync_dir};
+pub(crate) use files::{read_bounded, read_if_present, replace, sync_dir};
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -29,7 +29,7 @@ use clawstaff_types::{Actor, Digest, Event, EventKind};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    inbox::{read_bounded, replace},
+    inbox::{read_bounded, read_if_present, replace},
     node,
     sinks::http::Http,
 };
@@ -148,9 +148,9 @@ impl Witnesses {
             path: path.clone(),
             why,
         };
-        let bytes = match read_bounded(&path, MAX_POLICY_BYTES as u64) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        let bytes = match read_if_present(&path, MAX_POLICY_BYTES as u64) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(None),
             Err(source) => return Err(WitnessesError::Read { path, source }),
         };
         let text = str::from_utf8(&bytes).map_err(|error| malformed(error.to_string()))?;
@@ -228,9 +228,9 @@ impl Witnesses {
 
     /// What both parties have signed last, if the policy is about this log at all.
     fn agreed(&self, which: Which) -> Result<Option<(String, Checkpoint)>, String> {
-        let bytes = match read_bounded(&which.agreed(&self.places.own), MAX_NOTE_BYTES as u64) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read.map_err(|error| error.to_string())?,
+        let kept = read_if_present(&which.agreed(&self.places.own), MAX_NOTE_BYTES as u64);
+        let Some(bytes) = kept.map_err(|error| error.to_string())? else {
+            return Ok(None);
         };
         let note = String::from_utf8(bytes).map_err(|error| error.to_string())?;
         let stated = Checkpoint::parse(&note).map_err(|error| error.to_string())?;

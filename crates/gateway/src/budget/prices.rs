@@ -1,6 +1,6 @@
 //! The price table: what a million tokens of a model cost. Data; see `policies/prices.toml`.
 
-use std::{io, path::Path};
+use std::path::Path;
 
 use clawstaff_types::ConnectorId;
 use serde::Deserialize;
@@ -67,11 +67,9 @@ impl Prices {
             path: path.display().to_string(),
             why,
         };
-        let own = match crate::inbox::read_bounded(path, MAX_FILE) {
-            Ok(bytes) => String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8".to_owned()))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(wrong(error.to_string())),
-        };
+        let own = crate::inbox::read_if_present(path, MAX_FILE).map_err(|error| wrong(error.to_string()))?;
+        let own =
+            String::from_utf8(own.unwrap_or_default()).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
         let own: File = toml::from_str(&own).map_err(|error| wrong(error.to_string()))?;
         let builtin: File = toml::from_str(BUILTIN).map_err(|error| PricesError {
             path: "policies/prices.toml".to_owned(),

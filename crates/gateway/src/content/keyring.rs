@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     commit::{Commitment, private_dir, write_private},
-    inbox::read_bounded,
+    inbox::{read_bounded, read_if_present},
 };
 
 const KEY: usize = 32;
@@ -204,10 +204,9 @@ impl Subjects {
     fn load(&self, whose: &Whose) -> Result<Option<Arc<SubjectKey>>, KeyringError> {
         let path = self.path(whose);
         let malformed = || KeyringError::Malformed(path.clone());
-        let bytes = match read_bounded(&path, FILE as u64 + 1) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(KeyringError::io("read", &path)(error)),
+        let kept = read_if_present(&path, FILE as u64 + 1).map_err(KeyringError::io("read", &path))?;
+        let Some(bytes) = kept else {
+            return Ok(None);
         };
         let (&version, rest) = bytes.split_first().ok_or_else(malformed)?;
         let (nonce, wrapped) = rest.split_first_chunk::<NONCE_LEN>().ok_or_else(malformed)?;

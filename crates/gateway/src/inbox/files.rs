@@ -72,11 +72,25 @@ pub(super) fn remove(path: &Path) -> Result<(), InboxError> {
     }
 }
 
-/// Reads at most `limit` bytes of a file.
+/// Reads a file of at most `limit` bytes; of a longer one nothing (`FileTooLarge`).
 pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    File::open(path)?.take(limit).read_to_end(&mut content)?;
+    File::open(path)?
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut content)?;
+    if content.len() as u64 > limit {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
     Ok(content)
+}
+
+/// [`read_bounded`] of a file that may be absent.
+pub(crate) fn read_if_present(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    match read_bounded(path, limit) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether group or others may read the file.

@@ -64,15 +64,12 @@ struct Forbid {
 /// # Errors
 /// When there is one that cannot be read or understood.
 pub(super) fn load(path: &Path) -> Result<Vec<Guardrail>, GuardrailsError> {
-    let bytes = match crate::inbox::read_bounded(path, MAX_FILE) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => {
-            return Err(GuardrailsError::Read {
-                path: path.to_owned(),
-                source,
-            });
-        }
+    let unread = |source| GuardrailsError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let Some(bytes) = crate::inbox::read_if_present(path, MAX_FILE).map_err(unread)? else {
+        return Ok(Vec::new());
     };
     let malformed = |why| GuardrailsError::Malformed {
         path: path.to_owned(),
@@ -133,6 +130,23 @@ mod tests {
         let guardrails = parse(text).unwrap();
         assert_eq!(guardrails.len(), 1);
         assert_eq!(guardrails[0].name.as_str(), "a");
+    }
+
+    #[test]
+    fn a_file_over_its_bound_is_refused_and_none_of_its_guardrails_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("guardrails.toml");
+        let guardrail = |name: &str| {
+            format!(
+                "[[guardrail]]\nname = \"{name}\"\nforbid = {{ actions = [\"*\"], resources = [\"*\"] }}\n"
+            )
+        };
+        let padding = "#".repeat(usize::try_from(MAX_FILE).unwrap() - guardrail("a").len() - 1);
+        let full = format!("{}{padding}\n", guardrail("a"));
+        std::fs::write(&path, &full).unwrap();
+        assert_eq!(load(&path).unwrap().len(), 1);
+        std::fs::write(&path, full + &guardrail("b")).unwrap();
+        assert!(matches!(load(&path), Err(GuardrailsError::Read { .. })));
     }
 
     #[test]

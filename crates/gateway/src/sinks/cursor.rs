@@ -35,11 +35,8 @@ impl Cursor {
     pub(super) fn open(dir: &Path, sink: &Sink, log: &str) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let path = dir.join(format!("{}.{log}", sink.name));
-        let kept = match crate::inbox::read_bounded(&path, MAX_FILE) {
-            Ok(bytes) => Some(serde_json::from_slice(&bytes)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
+        let kept = crate::inbox::read_if_present(&path, MAX_FILE)?;
+        let kept = kept.map(|bytes| serde_json::from_slice(&bytes)).transpose()?;
         Ok(Self { path, kept })
     }
 

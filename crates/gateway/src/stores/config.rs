@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -106,10 +105,9 @@ impl Row {
 pub(super) fn read(own: &Path) -> Result<BTreeMap<StoreName, Row>, StoresError> {
     let path = own.join(FILE);
     let wrong = |why: String| wrong(own, why);
-    let bytes = match crate::inbox::read_bounded(&path, MAX_FILE) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(wrong(error.to_string())),
+    let kept = crate::inbox::read_if_present(&path, MAX_FILE).map_err(|error| wrong(error.to_string()))?;
+    let Some(bytes) = kept else {
+        return Ok(BTreeMap::new());
     };
     let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
     let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
