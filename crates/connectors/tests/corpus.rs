@@ -56,9 +56,12 @@ const WORDS: [&str; 20] = [
 ];
 
 fn inputs(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fuzz/corpus")
-        .join(target);
+    // The best manifests to begin with are those that are built in.
+    let folder = match target {
+        "manifest" => "connectors".to_owned(),
+        _ => format!("fuzz/corpus/{target}"),
+    };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
     let mut paths: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())

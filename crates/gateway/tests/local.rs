@@ -7,7 +7,7 @@ mod support;
 use std::{os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
 
 use clawstaff_api::local::{ALIVE, DOOR, INFO, RECORD, SECRETS, VAULT};
-use clawstaff_audit::Phase;
+use clawstaff_audit::{Entry, Phase};
 use clawstaff_gateway::{
     inbox::NewItem,
     local::{self, Callers},
@@ -23,6 +23,12 @@ use tokio::net::UnixStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 const CANARY: &str = "xoxb-canary-4711";
+
+/// Of what kind each entry is, and what came of it.
+fn kinds(entries: &[Entry]) -> Vec<(EventKind, Option<Outcome>)> {
+    let kind = |entry: &Entry| (entry.event.kind, entry.event.outcome);
+    entries.iter().map(kind).collect()
+}
 
 struct Local {
     world: World,
@@ -254,13 +260,9 @@ async fn secrets_are_set_rotated_removed_and_each_is_recorded_without_its_value(
         StatusCode::NOT_FOUND
     );
     let entries = local.world.entries();
-    let kinds: Vec<_> = entries
-        .iter()
-        .map(|entry| (entry.event.kind, entry.event.outcome))
-        .collect();
     let done = Some(Outcome::Succeeded);
     assert_eq!(
-        kinds,
+        kinds(&entries),
         [
             (EventKind::SecretSet, None),
             (EventKind::SecretSet, done),
@@ -402,13 +404,9 @@ async fn a_backup_is_recorded_sealed_and_put_back_and_each_secret_restored_has_i
         (StatusCode::OK, &json!(["github", "slack-bot", "slack-signing"]))
     );
     let entries = local.world.entries().split_off(before);
-    let kinds: Vec<_> = entries
-        .iter()
-        .map(|entry| (entry.event.kind, entry.event.outcome))
-        .collect();
     let done = Some(Outcome::Succeeded);
     assert_eq!(
-        kinds,
+        kinds(&entries),
         [
             (EventKind::SecretSet, None),
             (EventKind::SecretRotated, None),

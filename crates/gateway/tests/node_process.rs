@@ -1,11 +1,14 @@
 //! The gateway as a process: confined, it starts, listens, records, restarts and ends.
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+#[path = "support/process.rs"]
+mod process;
+
 use std::{path::Path, time::Duration};
 
 use clawstaff_api::local::GatewayInfo;
 use clawstaff_audit::verify::verify_dir;
-use clawstaff_gateway::{Config, CustodyPolicy, RunError, run};
+use clawstaff_gateway::{RunError, run};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
@@ -19,16 +22,8 @@ struct Process {
 
 fn start(data: &Path) -> Process {
     let stop = CancellationToken::new();
-    let config = Config {
-        data: data.to_owned(),
-        node: clawstaff_types::NodeName::local(),
-        ingress: "127.0.0.1:0".parse().unwrap(),
-        extra_ca: None,
-        local_uids: Vec::new(),
-        custody: CustodyPolicy::default(),
-    };
     Process {
-        running: tokio::spawn(run(config, stop.clone())),
+        running: tokio::spawn(run(process::config(data), stop.clone())),
         stop,
     }
 }

@@ -1,22 +1,22 @@
 //! Providers that hang, drip, break, lie or are not who they say: what the agent reads, what is on record, what its
 //! budget is charged. The table of `docs/provider-faults.md` is made here, from what was observed.
 
-use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
+use std::{fmt::Write as _, path::Path, time::Duration};
 
 use clawstaff_gateway::waits::Waits;
 use clawstaff_types::{EventKind, Outcome};
 use http_body_util::BodyExt as _;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::ServerConfig;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rcgen::{CertificateParams, date_time_ymd};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpListener,
 };
-use tokio_rustls::TlsAcceptor;
 
-use crate::world::{Client, World, claw, connection, post};
+use crate::{
+    authority::Authority,
+    world::{Client, World, claw, connection, post},
+};
 
 /// Long enough for a busy machine to answer, short enough for a test that waits for nothing to come.
 const PATIENCE: Duration = Duration::from_millis(700);
@@ -205,41 +205,8 @@ fn faults() -> Vec<Fault> {
     ]
 }
 
-/// An authority of this test, and what its services present.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self {
-            issuer: Issuer::new(params, key),
-            pem,
-        }
-    }
-
-    fn acceptor(&self, name: &str, expired: bool) -> TlsAcceptor {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        if expired {
-            (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
-        }
-        let certificate: CertificateDer<'static> = params.signed_by(&key, &self.issuer).unwrap().into();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .unwrap();
-        TlsAcceptor::from(Arc::new(config))
-    }
+fn expired(params: &mut CertificateParams) {
+    (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
 }
 
 /// Reads a request and does what it is told.
@@ -278,9 +245,9 @@ async fn serve(fault: &Fault, trusted: &Authority) -> u16 {
     let port = listener.local_addr().unwrap().port();
     let acceptor = match fault.certificate {
         Certificate::Clear => None,
-        Certificate::Expired => Some(trusted.acceptor("localhost", true)),
-        Certificate::OtherName => Some(trusted.acceptor("elsewhere.example", false)),
-        Certificate::Unknown => Some(Authority::new().acceptor("localhost", false)),
+        Certificate::Expired => Some(trusted.acceptor("localhost", expired)),
+        Certificate::OtherName => Some(trusted.acceptor("elsewhere.example", |_| {})),
+        Certificate::Unknown => Some(Authority::new().acceptor("localhost", |_| {})),
     };
     let acts = fault.acts.clone();
     tokio::spawn(async move {

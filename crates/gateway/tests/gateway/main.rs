@@ -8,6 +8,8 @@
 )]
 
 mod approvals;
+#[path = "../support/authority.rs"]
+mod authority;
 mod bounds;
 mod bytes;
 mod conformance;

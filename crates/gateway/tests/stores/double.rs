@@ -15,12 +15,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::ServerConfig;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
+
+use crate::authority::Authority;
 
 pub(crate) const BAO_TOKEN: &str = "s.bao-token-4711";
 pub(crate) const KUBERNETES_TOKEN: &str = "eyJ.kubernetes-token-4711";
@@ -53,11 +51,8 @@ struct State {
 
 impl Double {
     pub(crate) async fn start() -> Self {
-        let ca_key = KeyPair::generate().unwrap();
-        let mut ca = CertificateParams::default();
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = ca.self_signed(&ca_key).unwrap().pem();
-        let acceptor = acceptor(&Issuer::new(ca, ca_key));
+        let authority = Authority::new();
+        let acceptor = authority.acceptor("localhost", |_| {});
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(Mutex::new(State {
@@ -81,7 +76,7 @@ impl Double {
         });
         Self {
             port,
-            authority,
+            authority: authority.pem,
             state,
         }
     }
@@ -126,21 +121,6 @@ pub(crate) fn private(path: &Path, content: &str) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::write(path, content).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
-}
-
-fn acceptor(issuer: &Issuer<'static, KeyPair>) -> TlsAcceptor {
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let certificate: CertificateDer<'static> = params.signed_by(&key, issuer).unwrap().into();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    TlsAcceptor::from(Arc::new(config))
 }
 
 async fn answer(

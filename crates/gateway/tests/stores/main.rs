@@ -2,14 +2,19 @@
 //! a value is kept, and that only this host says which stores and entries there are.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
 
+#[path = "../support/authority.rs"]
+mod authority;
 mod double;
+#[path = "../support/process.rs"]
+mod process;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use clawstaff_gateway::{Config, CustodyPolicy, RunError, stores::Stores};
+use clawstaff_gateway::{RunError, stores::Stores};
 use clawstaff_types::{Secret, spec::CredentialRef};
 use clawstaff_vault::{LookupError, ResolveError, Vault};
 use double::{Double, Mood, private};
+use process::config;
 use tokio_util::sync::CancellationToken;
 
 const EVERYTHING: &str = "allow = [\"*\"]";
@@ -320,17 +325,6 @@ async fn the_confined_gateway_takes_a_reference_that_leads_somewhere_and_refuses
     std::fs::write(own.join("stores.toml"), "nonsense").unwrap();
     let refused = clawstaff_gateway::run(config(data.path()), CancellationToken::new()).await;
     assert!(matches!(refused, Err(RunError::Stores(_))), "{refused:?}");
-}
-
-fn config(data: &Path) -> Config {
-    Config {
-        data: data.to_owned(),
-        node: clawstaff_types::NodeName::local(),
-        ingress: "127.0.0.1:0".parse().unwrap(),
-        extra_ca: None,
-        local_uids: Vec::new(),
-        custody: CustodyPolicy::default(),
-    }
 }
 
 /// `secret ref slack-bot REFERENCE`, as soon as the gateway is there.

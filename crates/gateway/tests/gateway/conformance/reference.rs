@@ -236,6 +236,8 @@ impl Reference {
         let params = json!({ "level": "info", "logger": "reference", "data": words });
         let params: LoggingMessageNotificationParam = serde_json::from_value(params).unwrap();
         context.peer.notify_logging_message(params).await.unwrap();
+        // With sessions, words go by the session's own stream and the answer by another: nothing says which arrives first,
+        // and nobody confirms words. What comes after the answer is passed on with the next call.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
@@ -246,7 +248,6 @@ impl Reference {
         for progress in [0.0, 50.0, 100.0] {
             let step = ProgressNotificationParam::new(token.clone(), progress).with_total(100.0);
             context.peer.notify_progress(step).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }
