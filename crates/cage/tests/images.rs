@@ -99,12 +99,15 @@ async fn run(backend: &dyn Backend, spec: &CageSpec) -> String {
     said
 }
 
+/// Adds a layer of files, each with its mode.
+type AddLayer = fn(&mut Layout, &[(&str, u32, &[u8])]);
+
 /// What every image of these tests has: our program under another name, and a user. Its second layer is one of zstd's.
 fn layout(dir: &Path, command: &[&str]) -> Layout {
     layout_of(dir, command, Layout::zstd_layer)
 }
 
-fn layout_of(dir: &Path, command: &[&str], second: fn(&mut Layout, &[(&str, u32, &[u8])])) -> Layout {
+fn layout_of(dir: &Path, command: &[&str], second: AddLayer) -> Layout {
     let program = fs::read(common::program("claw")).unwrap();
     let mut layout = Layout::new(dir);
     layout.layer(&[
