@@ -239,3 +239,12 @@ fn two_connectors_with_the_same_id_or_tool_do_not_go_together() {
     let other = GOOD.replacen("id = \"demo\"", "id = \"other\"", 1);
     assert!(catalogue.add(Connector::parse(&other).unwrap()).is_err());
 }
+
+#[test]
+fn a_manifest_over_its_bound_is_refused_by_its_length_whatever_is_in_it() {
+    let fits = format!("{}\n", ".".repeat((256 << 10) - 1));
+    let error = Connector::parse(&fits).unwrap_err().to_string();
+    assert!(!error.contains("256 KiB"), "{error}");
+    let error = Connector::parse(&format!("{fits}.")).unwrap_err().to_string();
+    assert!(error.contains("larger than 256 KiB"), "{error}");
+}

@@ -171,15 +171,7 @@ impl Vault {
     /// As [`Vault::may_restore`], or when the file system refuses.
     pub fn restore(&self, contents: &Contents, replace: bool) -> Result<(), BackupError> {
         let _writing = self.hold_writing();
-        self.check_key()?;
-        let there: Vec<SecretName> = contents
-            .names()
-            .filter(|name| self.contains(name))
-            .cloned()
-            .collect();
-        if !replace && !there.is_empty() {
-            return Err(BackupError::Exists(there));
-        }
+        self.may_restore(contents, replace)?;
         let staging = self.dir().join(STAGING);
         remove_folder(&staging)?;
         let made = fs::DirBuilder::new().mode(0o700).create(&staging);
